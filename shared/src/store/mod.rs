@@ -1,0 +1,108 @@
+//! Where a repository's objects live: one small trait, implemented by S3 ([`s3`]) and by a folder ([`folder`]).
+//!
+//! It promises what the rest of Perennial is built on:
+//!
+//! * [`Store::create`] and [`Store::replace`] are atomic: of any number of racing writers one wins, and a reader sees
+//!   an object whole or not at all. A crash in the middle leaves the old state or the new one.
+//! * An answer is never guessed: a denied, throttled or failed read is an error, never "absent" or "empty".
+//! * Writing is safe to repeat. A reply can get lost after the write was done, and the repeated write then finds its
+//!   own first attempt in the way. So a refused `create` or `replace` reads the object back, and where the stored bytes
+//!   are byte for byte the caller's, it succeeded. That makes it the caller's duty to put a nonce (a run, an
+//!   instance, a random id) into every body that must have one winner: two writers with equal bodies both win.
+//!
+//! How it fails: [`StoreError`], whose variants are the caller's decisions.
+
+use std::fmt;
+use std::pin::Pin;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::io::AsyncRead;
+
+mod error;
+mod key;
+
+pub use error::{Cause, StoreError};
+pub use key::{check_key, check_prefix};
+
+/// A place for objects that are read whole, streamed, listed, and written atomically.
+#[async_trait]
+pub trait Store: Send + Sync + fmt::Debug {
+    /// A small object, whole: manifests, pointers, records.
+    async fn get(&self, key: &str) -> Result<Object, StoreError>;
+
+    /// A large object as a stream, to hash it or copy it. A failure in mid-stream is an [`std::io::Error`];
+    /// [`StoreError::from_read`] tells which decision it asks for.
+    async fn read(&self, key: &str) -> Result<Reader, StoreError>;
+
+    /// What is known of an object without reading it.
+    async fn head(&self, key: &str) -> Result<Meta, StoreError>;
+
+    /// Every object whose key starts with `prefix` (a string, not a folder), sorted by key; `""` means all, and no
+    /// object is an empty list.
+    async fn list(&self, prefix: &str) -> Result<Vec<Meta>, StoreError>;
+
+    /// Writes an object that must not exist yet, else [`StoreError::AlreadyExists`].
+    async fn create(&self, key: &str, body: Bytes) -> Result<Version, StoreError>;
+
+    /// Writes over exactly the `expected` version, else [`StoreError::Changed`], or [`StoreError::NotFound`] where the
+    /// object is gone.
+    async fn replace(&self, key: &str, body: Bytes, expected: &Version) -> Result<Version, StoreError>;
+
+    /// Writes whatever is there. The last writer wins, so this is for advisory records only.
+    async fn put(&self, key: &str, body: Bytes) -> Result<Version, StoreError>;
+
+    /// Removes an object; an absent one is fine.
+    async fn delete(&self, key: &str) -> Result<(), StoreError>;
+
+    /// Where this store is, for messages: `s3://bucket/prefix` or `file:///path`.
+    fn location(&self) -> String;
+}
+
+/// An object as it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Object {
+    /// The bytes.
+    pub body: Bytes,
+    /// What is known of exactly these bytes: replacing `meta.version` replaces them and nothing newer.
+    pub meta: Meta,
+}
+
+/// What a store knows of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Meta {
+    /// The key, relative to the store.
+    pub key: String,
+    /// Bytes.
+    pub size: u64,
+    /// For [`Store::replace`].
+    pub version: Version,
+    /// When it was written, by the store's clock.
+    pub modified: jiff::Timestamp,
+}
+
+/// Names one state of an object. Opaque: an S3 `ETag`, or what a folder derives from the content; only equality counts.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct Version(String);
+
+impl Version {
+    /// A version as the store (or a record that kept one) spells it.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// As the store spells it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A large object on its way in.
+pub type Reader = Pin<Box<dyn AsyncRead + Send>>;
