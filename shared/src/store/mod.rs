@@ -19,8 +19,16 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::io::AsyncRead;
 
+#[cfg(any(test, feature = "testing"))]
+pub mod conformance;
 mod error;
+#[cfg(any(test, feature = "testing"))]
+pub mod faulty;
+pub mod folder;
 mod key;
+#[cfg(any(test, feature = "testing"))]
+pub mod memory;
+pub mod s3;
 
 pub use error::{Cause, StoreError};
 pub use key::{check_key, check_prefix};

@@ -1,0 +1,251 @@
+//! A store that fails on purpose, for tests of what the rest of Perennial does then.
+//!
+//! Every call on the store counts as one operation, from 0. Run a piece of work once over [`FaultyStore::at`] without
+//! faults, ask [`FaultyStore::operations`], then run it again once for every operation over [`FaultyStore::crash`]:
+//! that kills it at every step.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io::Cursor;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tokio::io::AsyncReadExt;
+
+use super::{Meta, Object, Reader, Store, StoreError, Version};
+
+/// What goes wrong with one operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It fails and was not done.
+    Before,
+    /// It was done, and fails all the same: the reply got lost.
+    After,
+    /// A `get` or `read` brings the first half only, without an error. Other operations are unharmed.
+    Truncate,
+    /// A `get` or `read` brings one flipped bit, without an error. Other operations are unharmed.
+    Corrupt,
+}
+
+/// Any store, with faults.
+#[derive(Debug)]
+pub struct FaultyStore {
+    inner: Arc<dyn Store>,
+    plan: Plan,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+enum Plan {
+    At(BTreeMap<usize, Fault>),
+    Crash { step: usize, fault: Fault },
+    Seeded { probability: f64, faults: Vec<Fault> },
+}
+
+#[derive(Debug)]
+struct State {
+    log: Vec<String>,
+    random: StdRng,
+}
+
+impl FaultyStore {
+    /// These operations fail, each in its way; all others work.
+    pub fn at(inner: Arc<dyn Store>, faults: impl IntoIterator<Item = (usize, Fault)>) -> Self {
+        Self::new(inner, Plan::At(faults.into_iter().collect()), 0)
+    }
+
+    /// The operation `step` fails in this way and every later one is not done: the process died there.
+    pub fn crash(inner: Arc<dyn Store>, step: usize, fault: Fault) -> Self {
+        Self::new(inner, Plan::Crash { step, fault }, 0)
+    }
+
+    /// Every operation fails with this probability, in one of these ways. The same seed fails in the same way, as
+    /// long as the operations come in the same order.
+    pub fn seeded(inner: Arc<dyn Store>, seed: u64, probability: f64, faults: &[Fault]) -> Self {
+        Self::new(inner, Plan::Seeded { probability, faults: faults.to_vec() }, seed)
+    }
+
+    fn new(inner: Arc<dyn Store>, plan: Plan, seed: u64) -> Self {
+        let state = State { log: Vec::new(), random: StdRng::seed_from_u64(seed) };
+        Self { inner, plan, state: Mutex::new(state) }
+    }
+
+    /// How many operations were asked for.
+    pub fn operations(&self) -> usize {
+        self.state().log.len()
+    }
+
+    /// The operations, as in `create runs/a/claim.json (After)`.
+    pub fn log(&self) -> Vec<String> {
+        self.state().log.clone()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self, name: &str, key: &str) -> Option<Fault> {
+        let mut state = self.state();
+        let number = state.log.len();
+        let fault = match &self.plan {
+            Plan::At(faults) => faults.get(&number).copied(),
+            Plan::Crash { step, fault } if number == *step => Some(*fault),
+            Plan::Crash { step, .. } => (number > *step).then_some(Fault::Before),
+            Plan::Seeded { probability, faults } => {
+                let hit = !faults.is_empty() && state.random.random_bool(*probability);
+                hit.then(|| faults[state.random.random_range(0..faults.len())])
+            }
+        };
+        let note = fault.map(|fault| format!(" ({fault:?})")).unwrap_or_default();
+        state.log.push(format!("{name} {key}{note}"));
+        fault
+    }
+
+    async fn faulty<T>(
+        &self,
+        fault: Option<Fault>,
+        key: &str,
+        work: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        match fault {
+            Some(Fault::Before) => Err(StoreError::unavailable(key, self.location(), "injected: it was not done")),
+            Some(Fault::After) => {
+                // Whatever it said, the caller does not hear it.
+                drop(work.await);
+                Err(StoreError::unavailable(key, self.location(), "injected: the reply got lost"))
+            }
+            _ => work.await,
+        }
+    }
+}
+
+fn damaged(body: Bytes, fault: Option<Fault>) -> Bytes {
+    match fault {
+        Some(Fault::Truncate) => body.slice(..body.len() / 2),
+        Some(Fault::Corrupt) => {
+            let mut bytes = body.to_vec();
+            let middle = bytes.len() / 2;
+            if let Some(byte) = bytes.get_mut(middle) {
+                *byte ^= 1;
+            }
+            bytes.into()
+        }
+        _ => body,
+    }
+}
+
+#[async_trait]
+impl Store for FaultyStore {
+    async fn get(&self, key: &str) -> Result<Object, StoreError> {
+        let fault = self.begin("get", key);
+        let object = self.faulty(fault, key, self.inner.get(key)).await?;
+        Ok(Object { body: damaged(object.body, fault), meta: object.meta })
+    }
+
+    async fn read(&self, key: &str) -> Result<Reader, StoreError> {
+        let fault = self.begin("read", key);
+        let mut reader = self.faulty(fault, key, self.inner.read(key)).await?;
+        if fault.is_none() {
+            return Ok(reader);
+        }
+        let mut body = Vec::new();
+        let read = reader.read_to_end(&mut body).await;
+        read.map_err(|error| StoreError::from_read(error, key, self.location()))?;
+        Ok(Box::pin(Cursor::new(damaged(body.into(), fault))))
+    }
+
+    async fn head(&self, key: &str) -> Result<Meta, StoreError> {
+        let fault = self.begin("head", key);
+        self.faulty(fault, key, self.inner.head(key)).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<Meta>, StoreError> {
+        let fault = self.begin("list", prefix);
+        self.faulty(fault, prefix, self.inner.list(prefix)).await
+    }
+
+    async fn create(&self, key: &str, body: Bytes) -> Result<Version, StoreError> {
+        let fault = self.begin("create", key);
+        self.faulty(fault, key, self.inner.create(key, body)).await
+    }
+
+    async fn replace(&self, key: &str, body: Bytes, expected: &Version) -> Result<Version, StoreError> {
+        let fault = self.begin("replace", key);
+        self.faulty(fault, key, self.inner.replace(key, body, expected)).await
+    }
+
+    async fn put(&self, key: &str, body: Bytes) -> Result<Version, StoreError> {
+        let fault = self.begin("put", key);
+        self.faulty(fault, key, self.inner.put(key, body)).await
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        let fault = self.begin("delete", key);
+        self.faulty(fault, key, self.inner.delete(key)).await
+    }
+
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::memory::MemoryStore;
+
+    fn memory() -> Arc<dyn Store> {
+        Arc::new(MemoryStore::default())
+    }
+
+    #[tokio::test]
+    async fn a_lost_reply_is_made_good_by_asking_again() {
+        let store = FaultyStore::at(memory(), [(0, Fault::After)]);
+        let lost = store.create("claim", "mine".into()).await.expect_err("the reply is lost");
+        assert!(lost.is_temporary(), "{lost}");
+        store.create("claim", "mine".into()).await.expect("it was ours all along");
+        let other = store.create("claim", "theirs".into()).await.expect_err("it is taken");
+        assert!(matches!(other, StoreError::AlreadyExists { .. }), "{other}");
+        assert_eq!(store.log(), ["create claim (After)", "create claim", "create claim"]);
+    }
+
+    #[tokio::test]
+    async fn nothing_happens_after_a_crash() {
+        let inner = memory();
+        let store = FaultyStore::crash(inner.clone(), 1, Fault::After);
+        for key in ["a", "b", "c"] {
+            let _ = store.put(key, "x".into()).await;
+        }
+        let left: Vec<String> = inner.list("").await.expect("lists").into_iter().map(|meta| meta.key).collect();
+        assert_eq!(left, ["a", "b"]);
+        assert_eq!(store.operations(), 3);
+    }
+
+    #[tokio::test]
+    async fn reads_are_damaged_without_an_error() {
+        let inner = memory();
+        inner.put("a", "0123456789".into()).await.expect("writes");
+        let store = FaultyStore::at(inner, [(0, Fault::Truncate), (1, Fault::Corrupt), (2, Fault::Truncate)]);
+        assert_eq!(store.get("a").await.expect("reads").body, "01234");
+        assert_eq!(store.get("a").await.expect("reads").body, "0123446789");
+        let mut streamed = String::new();
+        store.read("a").await.expect("opens").read_to_string(&mut streamed).await.expect("reads");
+        assert_eq!(streamed, "01234");
+    }
+
+    #[tokio::test]
+    async fn a_seed_fails_the_same_way_again() {
+        let run = async |seed| {
+            let store = FaultyStore::seeded(memory(), seed, 0.3, &[Fault::Before, Fault::After]);
+            for key in 0..100 {
+                let _ = store.put(&key.to_string(), "x".into()).await;
+            }
+            store.log()
+        };
+        assert_eq!(run(7).await, run(7).await);
+        assert_ne!(run(7).await, run(8).await);
+    }
+}
