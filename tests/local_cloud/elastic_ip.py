@@ -1,0 +1,91 @@
+"""What an Elastic IP does: who connects to the address reaches the instance that holds it, or nobody.
+
+moto hands out addresses in 127/8, where anybody may listen on Linux. While an address is associated, a forwarder listens there and passes
+connections to the engine's port of the holder; when it moves or is taken away, the listener and all its connections are cut.
+"""
+from __future__ import annotations
+
+import asyncio
+import threading
+
+from moto.ec2.models import ec2_backends
+
+from .processes import free_port, is_free
+
+
+class ElasticIps:
+    def __init__(self, cloud, preferred_port: int) -> None:  # noqa: ANN001
+        self.cloud = cloud
+        self.port = preferred_port if is_free("127.0.0.1", preferred_port) else free_port()
+        self._listening: dict[str, tuple[str, Forwarder]] = {}
+        self._lock, self._loop = threading.Lock(), asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="local-cloud-addresses", daemon=True).start()
+
+    def sync(self) -> None:
+        """Make the listeners agree with the associations. Called after every change of either."""
+        with self._lock:
+            wanted = self._wanted()
+            for address, (holder, forwarder) in list(self._listening.items()):
+                if wanted.get(address) != holder:
+                    self._do(forwarder.close())
+                    del self._listening[address]
+            for address, holder in wanted.items():
+                if address not in self._listening:
+                    forwarder = Forwarder(self.cloud.machines[holder])
+                    self._do(forwarder.open(address, self.port))
+                    self._listening[address] = (holder, forwarder)
+
+    def stop(self) -> None:
+        with self._lock:
+            for _, forwarder in self._listening.values():
+                self._do(forwarder.close())
+            self._listening.clear()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+
+    def _wanted(self) -> dict[str, str]:
+        return {address.public_ip: address.instance.id
+                for account in list(ec2_backends.values()) for backend in list(account.values())
+                for address in backend.addresses
+                if address.association_id and address.instance and address.instance.id in self.cloud.machines}
+
+    def _do(self, work) -> None:  # noqa: ANN001
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+
+
+class Forwarder:
+    def __init__(self, machine) -> None:  # noqa: ANN001
+        self._machine, self._writers, self._server = machine, set(), None
+
+    async def open(self, address: str, port: int) -> None:
+        self._server = await asyncio.start_server(self._accept, address, port)
+
+    async def close(self) -> None:
+        self._server.close()
+        for writer in list(self._writers):
+            writer.transport.abort()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        try:
+            engine_reader, engine_writer = await asyncio.open_connection("127.0.0.1", self._machine.engine_port)
+        except OSError:  # the engine is down: as a closed port
+            self._drop(writer)
+            return
+        self._writers.add(engine_writer)
+        await asyncio.gather(self._pump(reader, engine_writer), self._pump(engine_reader, writer))
+        self._drop(writer)
+        self._drop(engine_writer)
+
+    def _drop(self, writer: asyncio.StreamWriter) -> None:
+        self._writers.discard(writer)
+        writer.transport.abort()
+
+    @staticmethod
+    async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while chunk := await reader.read(65536):
+                writer.write(chunk)
+                await writer.drain()
+            writer.write_eof()
+        except OSError:
+            writer.transport.abort()
