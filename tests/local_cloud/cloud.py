@@ -23,7 +23,9 @@ from werkzeug.serving import make_server
 from . import autoscaling, ec2, events, functions, mail, patching, queues, ssm
 from .account import ACCOUNT, REGION
 from .clock import Clock
+from .database import Database, create_database
 from .delivery import Delivery
+from .deploy import Stack, deploy
 from .elastic_ip import ElasticIps
 from .events import EventBus
 from .functions import Functions
@@ -169,11 +171,15 @@ class LocalCloud:
     # ---- stacks ---------------------------------------------------------------------------------------------------------------
 
     def deploy(self, template: str | Path, parameters: Mapping[str, str] | None = None, binaries: Mapping[str, str | Path] | None = None,
-               stack: str = "perennial"):  # noqa: ANN201
-        """Create a template's resources; `binaries` are the programs of its functions by logical id. Gives a deploy.Stack."""
-        from .deploy import deploy
+               stack: str = "perennial", user_data: str | None = None) -> Stack:
+        """Create a template's resources. `binaries` are the programs of its functions by logical id; `user_data` replaces that of launch
+        templates (the real one starts containers)."""
+        programs = {name: Path(program) for name, program in (binaries or {}).items()}
+        return deploy(self, Path(template), dict(parameters or {}), programs, stack, user_data)
 
-        return deploy(self, Path(template), dict(parameters or {}), {k: Path(v) for k, v in (binaries or {}).items()}, stack)
+    def create_database_stack(self, name: str = "docs", **options: object) -> Database:
+        """What infra/template.yaml expects to find: see database.create_database."""
+        return create_database(self, name, **options)
 
     # ---- what happens to instances ----------------------------------------------------------------------------------------------
 
