@@ -75,7 +75,7 @@ class LocalCloud:
         self.api_faults, self.s3_faults = patching.ApiFaults(), S3Faults()
         self.no_capacity = False             # launches fail with InsufficientInstanceCapacity
         self.instance_env: dict[str, str] = {}  # for instances that boot from now on
-        self.launching = None
+        self.launching, self.stopping = None, False
         self._timers: list[tuple[float, Callable, tuple]] = []
 
     # ---- life -----------------------------------------------------------------------------------------------------------------
@@ -110,6 +110,7 @@ class LocalCloud:
         return self
 
     def stop(self) -> None:
+        self.stopping = True
         self.clock.stop()
         self.s3_faults.clear()
         with self.lock:
@@ -129,7 +130,7 @@ class LocalCloud:
     def _serve(self) -> None:
         self._server = make_server("127.0.0.1", 0, DomainDispatcherApplication(create_backend_app), threaded=True)
         self._server.daemon_threads = True
-        threading.Thread(target=self._server.serve_forever, name="local-cloud-api", daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), name="local-cloud-api", daemon=True).start()
 
     def _tick(self) -> None:
         """What time does to instances and groups."""

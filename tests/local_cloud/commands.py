@@ -17,7 +17,7 @@ def execute(cloud, command: Command, document: Document, values: dict, invocatio
     machine = cloud.machines[invocation["InstanceId"]]
     report(cloud, command, invocation, "Pending")
     delivery_ends = time.monotonic() + cloud.timing.scaled(command.timeout_seconds)
-    while not machine.online:
+    while not machine.online and not cloud.stopping:
         if invocation["cancel"]:
             return report(cloud, command, invocation, "Cancelled")
         if time.monotonic() > delivery_ends:
@@ -43,7 +43,7 @@ def run_step(cloud, machine, script: str, limit: float, values: dict, invocation
     variables = {f"SSM_{name}": value for name, value in values.items() if isinstance(value, str)}
     began = time.monotonic()
     code, out, err = machine.run(script, limit, variables, lambda: invocation["cancel"])
-    while machine.up_since is None and time.monotonic() < began + limit and not invocation["cancel"]:
+    while machine.up_since is None and time.monotonic() < began + limit and not invocation["cancel"] and not cloud.stopping:
         time.sleep(cloud.timing.tick)  # the service cannot know: it waits for the time limit
         code = None
     invocation.update(StandardOutputContent=(invocation["StandardOutputContent"] + out)[:OUTPUT_LIMIT],

@@ -34,7 +34,7 @@ class Database:
         """The target's settings as YAML; changes replace top-level entries."""
         return yaml.safe_dump({
             "name": self.name, "engine": "weaviate", "url": "http://127.0.0.1:8080", "host_name": "weaviate-0",
-            "api_key": {"secret": f"perennial/{self.name}/weaviate-api-key"}, "data_dir": "/workspace/weaviate/data",
+            "api_key": {"secret": f"perennial/{self.name}/weaviate-api-key"},  # no data_dir: each instance has a folder of its own
             "repository": {"url": f"s3://{self.bucket}/{self.prefix}", "region": self.cloud.region},
             "auto_scaling": {"group": self.group, "launch_hook": self.launch_hook, "terminate_hook": self.terminate_hook,
                              "document": self.document},

@@ -6,6 +6,8 @@ connections to the engine's port of the holder; when it moves or is taken away, 
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 import threading
 
 from moto.ec2.models import ec2_backends
@@ -62,6 +64,8 @@ class Forwarder:
     async def close(self) -> None:
         self._server.close()
         for writer in list(self._writers):
+            # A reset, not an orderly end: a reply that was cut short must not look whole.
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -78,7 +82,7 @@ class Forwarder:
 
     def _drop(self, writer: asyncio.StreamWriter) -> None:
         self._writers.discard(writer)
-        writer.transport.abort()
+        writer.close()
 
     @staticmethod
     async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
+import time
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -38,20 +39,23 @@ class Functions:
         self._note(function, invocation)
         return invocation
 
-    def invoke_later(self, function: LambdaFunction, event: object, attempt: int = 1) -> None:
+    def invoke_later(self, function: LambdaFunction, event: object) -> None:
         """An asynchronous invocation: accepted; errors are retried twice, then go to the on-failure destination or dead-letter queue."""
-        def run() -> None:
-            invocation = self.invoke(function, event)
-            if not invocation.failed:
-                return
-            retries = invoke_config(function).get("MaximumRetryAttempts", 2)
-            if attempt <= retries:
-                self.cloud.clock.after(self.cloud.timing.scaled(RETRY_AFTER[attempt - 1]), self.invoke_later, function, event, attempt + 1)
-            else:
-                self._on_failure(function, invocation, attempt)
-        self.cloud.clock.after(0, run)
+        self.cloud.clock.after(0, self._try, function, event, 1, time.monotonic())
 
-    def _on_failure(self, function: LambdaFunction, invocation: Invocation, attempts: int) -> None:
+    def _try(self, function: LambdaFunction, event: object, attempt: int, accepted: float) -> None:
+        invocation, config = self.invoke(function, event), invoke_config(function)
+        if not invocation.failed:
+            return
+        age = (time.monotonic() - accepted) * self.cloud.timing.clock_speed
+        if attempt > config.get("MaximumRetryAttempts", len(RETRY_AFTER)):
+            self._on_failure(function, invocation, attempt, "RetriesExhausted")
+        elif age + RETRY_AFTER[attempt - 1] > config.get("MaximumEventAgeInSeconds", 21600):
+            self._on_failure(function, invocation, attempt, "EventAgeExceeded")
+        else:
+            self.cloud.clock.after(self.cloud.timing.scaled(RETRY_AFTER[attempt - 1]), self._try, function, event, attempt + 1, accepted)
+
+    def _on_failure(self, function: LambdaFunction, invocation: Invocation, attempts: int, condition: str) -> None:
         destination = invoke_config(function).get("DestinationConfig", {}).get("OnFailure", {}).get("Destination")
         queue = (function.dead_letter_config or {}).get("TargetArn")
         payload: object = invocation.event
@@ -59,7 +63,7 @@ class Functions:
             payload = {
                 "version": "1.0", "timestamp": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.000Z"),
                 "requestContext": {"requestId": invocation.request_id, "functionArn": f"{function.function_arn}:$LATEST",
-                                   "condition": "RetriesExhausted", "approximateInvokeCount": attempts},
+                                   "condition": condition, "approximateInvokeCount": attempts},
                 "requestPayload": invocation.event,
                 "responseContext": {"statusCode": 200, "executedVersion": "$LATEST", "functionError": "Unhandled"},
                 "responsePayload": invocation.result}

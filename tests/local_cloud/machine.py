@@ -13,6 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 from .processes import PortBlock, kill_marked
@@ -99,23 +100,26 @@ class Machine:
         """Run a shell script as the instance's SSM agent does: exit code, stdout, stderr. None: out of time, stopped, or powered off."""
         base = self.folder / "tmp" / f"run-{uuid.uuid4().hex[:8]}"
         script, out, err = (base.with_suffix(suffix) for suffix in (".sh", ".out", ".err"))
-        try:
-            script.write_text(text)
-            with out.open("wb") as stdout, err.open("wb") as stderr:
-                process = self._start(["/bin/sh", str(script)], stdout, stderr, env or {})
-        except FileNotFoundError:  # the folder went away: powered off
-            return None, "", ""
-        with out.open("rb") as stdout, err.open("rb") as stderr:  # opened now: the folder may be gone at the end
-            end = time.monotonic() + timeout
-            while process.poll() is None and time.monotonic() < end and not stop():
-                time.sleep(0.02)
-            code = process.poll()
-            if code is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-            if self.up_since is None:
-                code = None
-            return code, *(stream.read().decode("utf-8", "replace") for stream in (stdout, stderr))
+        with ExitStack() as files:
+            try:
+                script.write_text(text)
+                sinks = [files.enter_context(path.open("wb")) for path in (out, err)]
+                sources = [files.enter_context(path.open("rb")) for path in (out, err)]  # now: the folder may be gone at the end
+                process = self._start(["/bin/sh", str(script)], *sinks, env or {})
+            except FileNotFoundError:  # the folder went away: powered off
+                return None, "", ""
+            code = self._wait(process, timeout, stop)
+            return code, *(source.read().decode("utf-8", "replace") for source in sources)
+
+    def _wait(self, process: subprocess.Popen, timeout: float, stop: Callable[[], bool]) -> int | None:
+        end = time.monotonic() + timeout
+        while process.poll() is None and time.monotonic() < end and not stop():
+            time.sleep(0.02)
+        code = process.poll()
+        if code is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        return code if self.up_since is not None else None
 
     def start(self, *command: str, env: Mapping[str, str] | None = None) -> subprocess.Popen:
         """Start a program and leave it running; its output goes to the log folder."""

@@ -21,6 +21,11 @@ def tags(given: object) -> dict[str, str]:
     return {t["Key"]: str(t["Value"]) for t in given} if isinstance(given, list) else dict(given or {})
 
 
+def policy_text(document: dict) -> str:
+    """AWS takes a policy without a version, and SAM makes such; moto does not."""
+    return json.dumps({"Version": "2012-10-17", **document})
+
+
 # ---- functions --------------------------------------------------------------------------------------------------------------
 
 @creates("AWS::Lambda::Function", "FunctionName Description Handler Runtime Role MemorySize Timeout Environment Tags DeadLetterConfig "
@@ -153,14 +158,14 @@ def role(make: Maker, p: dict) -> Made:
     made = client.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(p["AssumeRolePolicyDocument"]), Path=p.get("Path", "/"),
                               Description=p.get("Description", ""))["Role"]
     for policy in p.get("Policies", []):
-        client.put_role_policy(RoleName=name, PolicyName=policy["PolicyName"], PolicyDocument=json.dumps(policy["PolicyDocument"]))
+        client.put_role_policy(RoleName=name, PolicyName=policy["PolicyName"], PolicyDocument=policy_text(policy["PolicyDocument"]))
     return Made(name, {"Arn": made["Arn"], "RoleId": made["RoleId"]})
 
 
 @creates("AWS::IAM::Policy", "PolicyName PolicyDocument Roles")
 def role_policy(make: Maker, p: dict) -> Made:
     for each in p.get("Roles", []):
-        make.client("iam").put_role_policy(RoleName=each, PolicyName=p["PolicyName"], PolicyDocument=json.dumps(p["PolicyDocument"]))
+        make.client("iam").put_role_policy(RoleName=each, PolicyName=p["PolicyName"], PolicyDocument=policy_text(p["PolicyDocument"]))
     return Made(p["PolicyName"])
 
 

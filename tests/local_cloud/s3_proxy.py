@@ -57,7 +57,7 @@ class S3Proxy:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (ProxyHandler,), {"proxy": self}))
         self._server.daemon_threads = True
         self.port = self._server.server_address[1]
-        threading.Thread(target=self._server.serve_forever, name="local-cloud-s3", daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), name="local-cloud-s3", daemon=True).start()
 
     @property
     def url(self) -> str:

@@ -40,7 +40,7 @@ class Sandbox:
         self.inbox, self.replies = queue.Queue(), queue.Queue()
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (RuntimeApi,), {"sandbox": self}))
         self.server.daemon_threads = True
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
 
     def invoke(self, invocation: Invocation, arn: str, timeout: float) -> None:
         """Fills in the invocation."""

@@ -1,0 +1,31 @@
+"""Fixtures for every test here. Run them with `<cache>/venv/bin/python -m pytest tests`; tests/setup makes that environment.
+
+A missing server is a failure that names tests/setup, not a skip.
+"""
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from local_cloud import LocalCloud, Timing
+
+
+@pytest.fixture
+def make_cloud(tmp_path: Path) -> Iterator[Callable[..., LocalCloud]]:
+    """make_cloud(**options of LocalCloud): a started cloud, stopped after the test. Its files stay in pytest's folder of the test."""
+    clouds, numbers = [], itertools.count(1)
+
+    def make(**options: object) -> LocalCloud:
+        clouds.append(LocalCloud(tmp_path / f"cloud-{next(numbers)}", **options))
+        return clouds[-1].start()
+    yield make
+    for cloud in clouds:
+        cloud.stop()
+
+
+@pytest.fixture
+def cloud(make_cloud: Callable[..., LocalCloud]) -> LocalCloud:
+    """A cloud whose long clocks run a hundred times faster, whose schedules run only on demand, and whose instances have no programs."""
+    return make_cloud(timing=Timing(clock_speed=100, schedule_speed=0), programs=[])
