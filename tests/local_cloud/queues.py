@@ -6,6 +6,7 @@ from moto.awslambda.models import lambda_backends
 
 from .account import ACCOUNT, REGION
 from .functions import find
+from .sandbox import Invocation
 
 
 def poll(cloud) -> None:  # noqa: ANN001
@@ -16,9 +17,7 @@ def poll(cloud) -> None:  # noqa: ANN001
 
 def poll_one(cloud, mapping) -> None:  # noqa: ANN001
     backend, name = cloud.queue_backend(), mapping.event_source_arn.rsplit(":", 1)[1]
-    queue = backend.get_queue(name)
-    visibility = cloud.timing.scaled(int(queue.visibility_timeout))
-    messages = backend.receive_message(name, int(mapping.batch_size or 10), 0, visibility)
+    messages = backend.receive_message(name, int(mapping.batch_size or 10), 0, int(backend.get_queue(name).visibility_timeout))
     if messages:
         cloud.clock.after(0, handle, cloud, mapping, name, messages)
 
@@ -26,14 +25,21 @@ def poll_one(cloud, mapping) -> None:  # noqa: ANN001
 def handle(cloud, mapping, name: str, messages: list) -> None:  # noqa: ANN001
     invocation = cloud.functions.invoke(find(mapping.function_arn.split(":")[6]),
                                         {"Records": [record(mapping, message) for message in messages]})
+    backend, failed = cloud.queue_backend(), failures(mapping, messages, invocation)
+    for message in messages:
+        if message.id in failed:  # the queue's time-out, but on the fast clock
+            wait = cloud.timing.scaled(int(backend.get_queue(name).visibility_timeout))
+            backend.change_message_visibility(name, message.receipt_handle, int(wait))
+        else:
+            backend.delete_message(name, message.receipt_handle)
+
+
+def failures(mapping, messages: list, invocation: Invocation) -> set[str]:  # noqa: ANN001
     if invocation.failed:
-        return
+        return {message.id for message in messages}
     answer = invocation.result if isinstance(invocation.result, dict) else {}
     partial = "ReportBatchItemFailures" in (mapping.function_response_types or [])
-    failed = {item["itemIdentifier"] for item in answer.get("batchItemFailures", [])} if partial else set()
-    for message in messages:
-        if message.id not in failed:
-            cloud.queue_backend().delete_message(name, message.receipt_handle)
+    return {item["itemIdentifier"] for item in answer.get("batchItemFailures", [])} if partial else set()
 
 
 def record(mapping, message) -> dict:  # noqa: ANN001
