@@ -204,8 +204,27 @@ pub async fn lists_have_every_page(store: &dyn Store) {
 /// What URLs, XML, shells and globs treat in their own way.
 pub async fn unusual_keys_are_keys(store: &dyn Store) {
     let names = [
-        "a b", "a+b", "a%20b", "a%b", "a&b=c", "a?b#c", "a;b,c:d@e", "(a)[b]{c}", "'a'\"b\"", "<a>", "a*b", "~a", "$a!",
-        "...", ".a", "a..b", "ü", "日本", "🦀", "-a", "a|b^c`d",
+        "a b",
+        "a+b",
+        "a%20b",
+        "a%b",
+        "a&b=c",
+        "a?b#c",
+        "a;b,c:d@e",
+        "(a)[b]{c}",
+        "'a'\"b\"",
+        "<a>",
+        "a*b",
+        "~a",
+        "$a!",
+        "...",
+        ".a",
+        "a..b",
+        "ü",
+        "日本",
+        "🦀",
+        "-a",
+        "a|b^c`d",
     ];
     let mut written: Vec<String> = names.iter().map(|name| format!("unusual/{name}/x {name}")).collect();
     written.sort();

@@ -29,7 +29,7 @@ use bytes::Bytes;
 mod body;
 mod refusal;
 
-use super::{Meta, Object, Reader, Store, StoreError, Version, check_key, check_prefix};
+use super::{Cause, Meta, Object, Reader, Store, StoreError, Version, check_key, check_prefix};
 use refusal::Refusal;
 
 /// Of every call, by the SDK: throttling, 5xx, lost connections, time-outs.
@@ -144,7 +144,11 @@ impl S3Store {
         let size = size.and_then(|size| u64::try_from(size).ok());
         let modified = modified.and_then(|at| jiff::Timestamp::new(at.secs(), at.subsec_nanos().cast_signed()).ok());
         let (Some(size), Some(etag), Some(modified)) = (size, etag, modified) else {
-            return Err(StoreError::unavailable(&key, self.location(), "the reply lacks the size, the ETag or the time"));
+            return Err(StoreError::unavailable(
+                &key,
+                self.location(),
+                "the reply lacks the size, the ETag or the time",
+            ));
         };
         Ok(Meta { key, size, version: Version::new(etag), modified })
     }
@@ -156,7 +160,8 @@ impl S3Store {
         loop {
             let error = match self.put_once(key, body.clone(), condition).await {
                 Ok(etag) => {
-                    let lacks = || StoreError::unavailable(key, self.location(), "the reply to the write lacks the ETag");
+                    let lacks =
+                        || StoreError::unavailable(key, self.location(), "the reply to the write lacks the ETag");
                     return etag.map(Version::new).ok_or_else(lacks);
                 }
                 Err(error) => error,
@@ -231,13 +236,13 @@ impl S3Store {
         tokio::time::sleep(longest.mul_f64(rand::random())).await;
     }
 
-    /// A HEAD's refusal has no body, so 404 may also be the bucket's.
-    async fn missing(&self, key: &str, missing: StoreError) -> StoreError {
+    /// What a HEAD's 404 means: it has no body that would tell whether the object is missing or the bucket.
+    async fn missing(&self, key: &str, cause: Cause) -> StoreError {
         let asked =
             self.client.head_bucket().bucket(&self.options.bucket).set_expected_bucket_owner(self.owner()).send().await;
         match asked {
-            Ok(_) => missing,
-            Err(error) if refusal::of(&error) == Refusal::Missing => {
+            Ok(_) => StoreError::not_found(key, self.location(), cause),
+            Err(error) if refusal::of(&error) == Refusal::Unnamed => {
                 StoreError::invalid(key, self.location(), format!("there is no bucket {}", self.options.bucket))
             }
             Err(error) => refusal::explain(error, key, self.location()),
@@ -285,10 +290,10 @@ impl Store for S3Store {
             .await;
         match asked {
             Ok(reply) => self.meta(key.to_owned(), reply.content_length, reply.e_tag.as_deref(), reply.last_modified),
-            Err(error) => match refusal::explain(error, key, self.location()) {
-                missing @ StoreError::NotFound { .. } => Err(self.missing(key, missing).await),
-                error => Err(error),
-            },
+            Err(error) if refusal::of(&error) == Refusal::Unnamed => {
+                Err(self.missing(key, refusal::cause(error)).await)
+            }
+            Err(error) => Err(refusal::explain(error, key, self.location())),
         }
     }
 
@@ -308,7 +313,11 @@ impl Store for S3Store {
             let page = page.map_err(|error| refusal::explain(error, prefix, self.location()))?;
             for object in page.contents.unwrap_or_default() {
                 let Some(key) = object.key.as_deref().and_then(|key| key.strip_prefix(&own)) else {
-                    return Err(StoreError::unavailable(prefix, self.location(), "the listing has a key nobody asked for"));
+                    return Err(StoreError::unavailable(
+                        prefix,
+                        self.location(),
+                        "the listing has a key nobody asked for",
+                    ));
                 };
                 // The console's "folders" are empty objects, not anybody's data.
                 if key.is_empty() || key.ends_with('/') {

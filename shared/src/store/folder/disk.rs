@@ -229,7 +229,7 @@ impl Disk {
         for entry in entries {
             let name = entry.map_err(|error| self.explain(folder, error))?.file_name();
             let name = name.into_string().map_err(|name| {
-                StoreError::invalid(folder, self.location(), format!("the file name {name:?} is not UTF-8"))
+                StoreError::invalid(folder, self.location(), format!("the file name {} is not UTF-8", name.display()))
             })?;
             let key = if folder.is_empty() { name } else { format!("{folder}/{name}") };
             if !is_own(&key) {
@@ -249,8 +249,8 @@ impl Disk {
 
     fn meta(&self, key: &str, metadata: &Metadata, version: Version) -> Result<Meta, StoreError> {
         let modified = metadata.modified().map_err(|error| self.explain(key, error))?;
-        let modified = jiff::Timestamp::try_from(modified)
-            .map_err(|error| StoreError::invalid(key, self.location(), error))?;
+        let modified =
+            jiff::Timestamp::try_from(modified).map_err(|error| StoreError::invalid(key, self.location(), error))?;
         Ok(Meta { key: key.to_owned(), size: metadata.len(), version, modified })
     }
 
@@ -260,9 +260,11 @@ impl Disk {
             Kind::PermissionDenied | Kind::ReadOnlyFilesystem => StoreError::denied,
             Kind::StorageFull | Kind::QuotaExceeded | Kind::FileTooLarge => StoreError::full,
             // A part of the key is an object already, or the file system cannot have such a name, or no hard links.
-            Kind::NotADirectory | Kind::IsADirectory | Kind::InvalidFilename | Kind::InvalidInput | Kind::Unsupported => {
-                StoreError::invalid
-            }
+            Kind::NotADirectory
+            | Kind::IsADirectory
+            | Kind::InvalidFilename
+            | Kind::InvalidInput
+            | Kind::Unsupported => StoreError::invalid,
             _ => StoreError::unavailable,
         };
         make(key, self.location(), error.into())
@@ -335,4 +337,33 @@ fn place_version(metadata: &Metadata) -> Version {
 
 fn sync_parent(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_disk_says_is_sorted_by_what_follows() {
+        let disk = Disk::new("/repository".into());
+        let explained = |kind: io::ErrorKind| disk.explain("a", io::Error::from(kind));
+        for kind in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded] {
+            assert!(matches!(explained(kind), StoreError::Full { .. }), "{kind}");
+        }
+        for kind in [io::ErrorKind::PermissionDenied, io::ErrorKind::ReadOnlyFilesystem] {
+            assert!(matches!(explained(kind), StoreError::Denied { .. }), "{kind}");
+        }
+        assert!(explained(io::ErrorKind::TimedOut).is_temporary());
+        assert_eq!(explained(io::ErrorKind::Other).location(), "file:///repository");
+    }
+
+    #[test]
+    fn a_large_object_is_told_by_its_place_and_a_small_one_by_its_content() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let disk = Disk::new(folder.path().to_path_buf());
+        let small = disk.create("small", &Bytes::from_static(b"x")).expect("create");
+        assert_eq!(small, hash_version(b"x"));
+        let large = disk.create("large", &vec![0; 1 + usize::try_from(HASHED_UP_TO).expect("fits")].into());
+        assert!(large.expect("create").as_str().starts_with("place-"));
+    }
 }

@@ -10,6 +10,8 @@ use crate::store::{Cause, StoreError};
 pub(super) enum Refusal {
     /// No such object.
     Missing,
+    /// A 404 without a body, which does not say what is missing: all that a HEAD can answer.
+    Unnamed,
     /// 412: the condition of a conditional write is false.
     Condition,
     /// 409: a conflicting write was in flight, and nothing was decided.
@@ -41,7 +43,7 @@ where
         Refusal::Condition => StoreError::changed(key, location, cause),
         Refusal::Denied => StoreError::denied(key, location, cause),
         Refusal::Conflict | Refusal::Unavailable => StoreError::unavailable(key, location, cause),
-        Refusal::Invalid => StoreError::invalid(key, location, cause),
+        Refusal::Unnamed | Refusal::Invalid => StoreError::invalid(key, location, cause),
         Refusal::Full => StoreError::full(key, location, cause),
     }
 }
@@ -68,8 +70,9 @@ fn judge(status: u16, code: Option<&str>) -> Refusal {
 /// Codes that mean something else than their status says.
 fn by_code(code: &str) -> Option<Refusal> {
     Some(match code {
-        // `NotFound` is what the SDK calls a HEAD's 404.
-        "NoSuchKey" | "NotFound" => Refusal::Missing,
+        "NoSuchKey" => Refusal::Missing,
+        // What the SDK calls every 404 without a body.
+        "NotFound" => Refusal::Unnamed,
         "PreconditionFailed" => Refusal::Condition,
         "ConditionalRequestConflict" | "OperationAborted" => Refusal::Conflict,
         // 400 and 403: credentials that are no longer good.
@@ -77,7 +80,10 @@ fn by_code(code: &str) -> Option<Refusal> {
         // 403: an object moved to an archive class must be restored there first.
         "InvalidObjectState" => Refusal::Invalid,
         // 400: the request broke or was damaged on its way, and nothing was stored.
-        "RequestTimeout" | "IncompleteBody" | "BadDigest" | "XAmzContentSHA256Mismatch"
+        "RequestTimeout"
+        | "IncompleteBody"
+        | "BadDigest"
+        | "XAmzContentSHA256Mismatch"
         | "XAmzContentChecksumMismatch" => Refusal::Unavailable,
         // 400: KMS has a rate limit of its own, which S3 passes on.
         code if code.contains("Throttling") || code == "SlowDown" => Refusal::Unavailable,
@@ -86,7 +92,7 @@ fn by_code(code: &str) -> Option<Refusal> {
     })
 }
 
-/// A 404 without a known code (`NoSuchBucket`, somebody's proxy) is not a missing object.
+/// A 404 with another code (`NoSuchBucket`) or in another format (somebody's proxy) is not a missing object.
 fn by_status(status: u16) -> Refusal {
     match status {
         401 | 403 => Refusal::Denied,
@@ -107,7 +113,7 @@ mod tests {
     fn every_reply_asks_for_one_decision() {
         let table = [
             (404, Some("NoSuchKey"), Refusal::Missing),
-            (404, Some("NotFound"), Refusal::Missing),
+            (404, Some("NotFound"), Refusal::Unnamed),
             (404, Some("NoSuchBucket"), Refusal::Invalid),
             (404, None, Refusal::Invalid),
             (403, Some("AccessDenied"), Refusal::Denied),

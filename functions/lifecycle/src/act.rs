@@ -1,0 +1,216 @@
+//! Carrying out a decision. Every step may be repeated: what is done already counts as done.
+
+use jiff::Timestamp;
+use perennial_shared::alert;
+use perennial_shared::aws::auto_scaling::LifecycleAction;
+use perennial_shared::aws::sns::SnsApi;
+use perennial_shared::aws::ssm::Order;
+use perennial_shared::aws::{AwsError, AwsErrorKind};
+use perennial_shared::id::{RunId, RunKind};
+use perennial_shared::metrics::{self, Metric};
+use perennial_shared::pointer::{Pointer, PointerState, nonce};
+use perennial_shared::repository::{Claimed, PointerError, Repository, RepositoryError};
+use perennial_shared::resolve::resolve;
+use perennial_shared::run::Claim;
+use perennial_shared::settings::{AutoScaling, Target};
+
+use crate::decide::{Action, Start};
+use crate::observe::Services;
+use crate::run_state::DELIVERY;
+use crate::world::GivenUp;
+
+/// A step that could not be carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum ActError {
+    /// AWS refused or did not answer.
+    #[error(transparent)]
+    Aws(#[from] AwsError),
+    /// The repository refused or did not answer.
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+    /// The pointer could not be moved.
+    #[error(transparent)]
+    Pointer(#[from] PointerError),
+}
+
+/// Everything that acting needs.
+#[derive(Clone, Copy)]
+pub struct Actor<'a> {
+    /// The services.
+    pub services: Services<'a>,
+    /// How a person is told.
+    pub sns: &'a dyn SnsApi,
+    /// SNS topic for alerts.
+    pub topic: &'a str,
+    /// The target.
+    pub target: &'a Target,
+    /// Its group.
+    pub group: &'a AutoScaling,
+    /// The clock of this round.
+    pub now: Timestamp,
+}
+
+impl Actor<'_> {
+    /// Does one thing. Whether the world may look different afterwards.
+    pub async fn act(self, action: &Action) -> Result<bool, ActError> {
+        let Services { auto_scaling, ec2, ssm, repository } = self.services;
+        match action {
+            Action::Heartbeat { hook, instance } => {
+                gone_is_done(auto_scaling.heartbeat(&self.waiting(hook, instance)).await)?;
+                return Ok(false);
+            }
+            Action::Start(start) => return self.start(start).await,
+            Action::Send { run, instance } => self.send(run, instance).await?,
+            Action::Cancel { command, instance } => gone_is_done(ssm.cancel(command, instance).await)?,
+            Action::TakeOver { run, instance } => return self.take_over(repository, run, instance).await,
+            Action::Allocate { key, value } => {
+                ec2.allocate(key, value).await?;
+            }
+            Action::MoveEndpoint { allocation, interface, may_move, .. } => {
+                ec2.associate(allocation, interface, *may_move).await?;
+            }
+            Action::ReleaseEndpoint { association, .. } => gone_is_done(ec2.disassociate(association).await)?,
+            Action::GiveUp { instance, kept } => {
+                let record = GivenUp { instance: instance.clone(), at: self.now, kept: *kept };
+                repository.create_record(&format!("abandoned/{instance}.json"), &record).await?;
+                return Ok(false);
+            }
+            Action::Complete { hook, instance, result } => {
+                gone_is_done(auto_scaling.complete(&self.waiting(hook, instance), *result).await)?;
+            }
+            Action::Tell(alert) => {
+                let sent = alert::send(alert, self.topic, self.sns, repository).await?;
+                if sent {
+                    tracing::warn!(subject = alert.subject(), details = ?alert.details, "alert");
+                }
+                return Ok(false);
+            }
+            Action::Measure { kind, result } => {
+                self.measure(*kind, result);
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn waiting(self, hook: &str, instance: &str) -> LifecycleAction {
+        LifecycleAction { group: self.group.group.clone(), hook: hook.into(), instance: instance.into() }
+    }
+
+    /// Claims first: of two functions that decided the same, one sends the command.
+    async fn start(self, start: &Start) -> Result<bool, ActError> {
+        let claim = Claim {
+            run: start.run.clone(),
+            target: self.target.name.clone(),
+            instance: start.instance.clone(),
+            backup_id: start.backup_id.clone(),
+            pointer_version: start.pointer_version.clone(),
+            generation: start.generation,
+            replace: start.replace,
+            claimed_at: self.now,
+            nonce: nonce(),
+        };
+        match self.services.repository.claim(&claim).await? {
+            Claimed::Won => {
+                self.send(&start.run, &start.instance).await?;
+                Ok(true)
+            }
+            Claimed::Lost(_) => Ok(false),
+        }
+    }
+
+    async fn send(self, run: &RunId, instance: &str) -> Result<(), ActError> {
+        let execution = match run.kind() {
+            RunKind::Restore => self.target.restore.timeout,
+            RunKind::Final | RunKind::Backup => self.target.backup.timeout,
+        };
+        let order = Order {
+            document: self.group.document.clone(),
+            instance: instance.into(),
+            target: self.target.name.clone(),
+            run: run.clone(),
+            execution,
+            delivery: DELIVERY,
+        };
+        let command = self.services.ssm.send(&order).await?;
+        tracing::info!(%run, instance, command, "command sent");
+        Ok(())
+    }
+
+    /// Succeeds only on the very pointer that was restored from. When it moved meanwhile nothing is changed, and the next round
+    /// sees the newer backup.
+    async fn take_over(self, repository: &Repository, run: &RunId, instance: &str) -> Result<bool, ActError> {
+        let Some(claim) = repository.claim_of(run).await? else { return Ok(false) };
+        let seen = repository.pointer().await.map_err(PointerError::Store)?;
+        if seen.version().map(perennial_shared::store::Version::as_str) != claim.pointer_version.as_deref() {
+            return Ok(true);
+        }
+        let pointer = self.taken_over(repository, &claim, &seen, instance).await?;
+        match repository.set_pointer(&seen, &pointer).await {
+            Ok(_) => {
+                tracing::info!(%run, instance, generation = pointer.generation.0, "taken over");
+                Ok(true)
+            }
+            Err(PointerError::Moved) => Ok(true),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// The pointer after the take-over: it names the backup that was restored, which is not always the one it named.
+    async fn taken_over(
+        self,
+        repository: &Repository,
+        claim: &Claim,
+        seen: &PointerState,
+        instance: &str,
+    ) -> Result<Pointer, ActError> {
+        let base = seen
+            .pointer()
+            .cloned()
+            .unwrap_or_else(|| Pointer::first(&self.target.name, self.target.engine.word(), Some(instance), self.now));
+        let named = match &claim.backup_id {
+            Some(id) if base.backup_id.as_ref() != Some(id) => {
+                let resolution = resolve(repository).await.map_err(RepositoryError::Store)?;
+                match resolution.candidate(id) {
+                    Some(found) => match &found.manifest {
+                        Some(manifest) => base.naming(manifest, self.now),
+                        None => {
+                            base.naming_bare(id, &format!("{}/{}{id}", repository.location(), found.parent), self.now)
+                        }
+                    },
+                    // It vanished since it was restored: the data is on the instance, and its next backup will be named.
+                    None => Pointer { backup_id: None, path: None, manifest_sha256: None, ..base },
+                }
+            }
+            _ => base,
+        };
+        Ok(named.owned_by(instance, claim.generation.next(), self.now))
+    }
+
+    #[allow(clippy::cast_precision_loss)]
+    fn measure(self, kind: RunKind, result: &perennial_shared::run::RunResult) {
+        let values = match kind {
+            RunKind::Restore => vec![
+                (Metric::RestoreDuration, result.seconds()),
+                (Metric::RestoreFailed, f64::from(u8::from(!result.ok))),
+            ],
+            RunKind::Final | RunKind::Backup => vec![
+                (Metric::BackupDuration, result.seconds()),
+                (Metric::BackupSize, result.size_bytes as f64),
+                (Metric::BackupFailed, f64::from(u8::from(!result.ok))),
+            ],
+        };
+        metrics::emit(&self.target.name, &values);
+    }
+}
+
+/// What is no longer there has been done before, by an earlier delivery of the same event.
+fn gone_is_done(done: Result<(), AwsError>) -> Result<(), AwsError> {
+    match done {
+        Err(e) if e.kind == AwsErrorKind::NotFound => {
+            tracing::info!(error = %e, "nothing left to do");
+            Ok(())
+        }
+        other => other,
+    }
+}

@@ -1,0 +1,214 @@
+//! What to do about the world. Pure: no clock, no call, no randomness.
+//!
+//! The order of the promises decides every case. An instance never gets the address before its data agrees with the backup; the
+//! pointer is taken over before the address moves, so that the old owner cannot publish any more; a terminating owner
+//! loses the address before its final backup, so that nothing is acknowledged after it.
+
+mod in_service;
+mod launching;
+mod terminating;
+
+use perennial_shared::alert::{Alert, Kind};
+use perennial_shared::aws::auto_scaling::{LifecycleResult, LifecycleState};
+use perennial_shared::id::{BackupId, Generation, RunId, RunKind};
+use perennial_shared::run::RunResult;
+use perennial_shared::settings::{AutoScaling, Target};
+
+use crate::run_state::Patience;
+use crate::world::{Member, RepositoryView, World};
+
+/// One thing to do. Each may be repeated without harm.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Keep a waiting hook open.
+    Heartbeat {
+        /// Lifecycle hook.
+        hook: String,
+        /// Instance.
+        instance: String,
+    },
+    /// Claim a run, and send its command if the claim was won.
+    Start(Start),
+    /// Send the command of a run whose claimer died.
+    Send {
+        /// The run.
+        run: RunId,
+        /// Instance.
+        instance: String,
+    },
+    /// Ask SSM to stop a command.
+    Cancel {
+        /// Command id.
+        command: String,
+        /// Instance.
+        instance: String,
+    },
+    /// Make the instance the owner, under the generation after the claim's, if the pointer is still the one that was restored.
+    TakeOver {
+        /// The restore that succeeded.
+        run: RunId,
+        /// Instance.
+        instance: String,
+    },
+    /// Allocate the address.
+    Allocate {
+        /// Tag key.
+        key: String,
+        /// Tag value.
+        value: String,
+    },
+    /// Move the address.
+    MoveEndpoint {
+        /// Allocation id.
+        allocation: String,
+        /// Network interface that gets it.
+        interface: String,
+        /// Instance that gets it.
+        instance: String,
+        /// Whether it may be taken from somebody.
+        may_move: bool,
+    },
+    /// Take the address away from a terminating owner, so that clients cannot write any more.
+    ReleaseEndpoint {
+        /// Association id.
+        association: String,
+        /// Instance that loses it.
+        instance: String,
+    },
+    /// Record that a launch is given up.
+    GiveUp {
+        /// Instance.
+        instance: String,
+        /// Whether the instance is kept for a person instead of being replaced.
+        kept: bool,
+    },
+    /// End a lifecycle action.
+    Complete {
+        /// Lifecycle hook.
+        hook: String,
+        /// Instance.
+        instance: String,
+        /// How.
+        result: LifecycleResult,
+    },
+    /// Tell a person.
+    Tell(Alert),
+    /// A run ended: metrics.
+    Measure {
+        /// What it was.
+        kind: RunKind,
+        /// How it ended.
+        result: RunResult,
+    },
+}
+
+/// A run to claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Start {
+    /// The run's name.
+    pub run: RunId,
+    /// Instance.
+    pub instance: String,
+    /// The backup to restore; `None` for a final backup and for starting empty.
+    pub backup_id: Option<BackupId>,
+    /// Version of the pointer on which the decision rests.
+    pub pointer_version: Option<String>,
+    /// Generation on which the decision rests.
+    pub generation: Generation,
+    /// Whether what an earlier attempt left may be removed.
+    pub replace: bool,
+}
+
+/// The settings and the world, for the rules.
+#[derive(Clone, Copy)]
+pub(crate) struct Case<'a> {
+    pub(crate) target: &'a Target,
+    pub(crate) group: &'a AutoScaling,
+    pub(crate) world: &'a World,
+}
+
+/// What to do.
+pub fn decide(target: &Target, group: &AutoScaling, world: &World) -> Vec<Action> {
+    let case = Case { target, group, world };
+    let repository = match &world.repository {
+        Ok(repository) => repository,
+        Err(why) => return case.blind(why),
+    };
+    let mut actions = Vec::new();
+    for member in &world.members {
+        actions.extend(match member.state {
+            LifecycleState::PendingWait => launching::decide(case, repository, member),
+            LifecycleState::TerminatingWait => terminating::decide(case, repository, member),
+            LifecycleState::InService => in_service::decide(case, repository, member),
+            _ => vec![],
+        });
+    }
+    actions
+}
+
+impl<'a> Case<'a> {
+    /// Without the repository nothing can be decided: keep everything waiting and tell somebody.
+    fn blind(self, why: &str) -> Vec<Action> {
+        let waiting = self.world.members.iter().filter(|m| m.waits() && m.alive);
+        waiting
+            .flat_map(|m| {
+                let alert = self.alert(Kind::RepositoryUnreadable, m).with([why]);
+                [self.heartbeat(m), Action::Tell(alert)]
+            })
+            .collect()
+    }
+
+    pub(crate) fn hook(self, member: &Member) -> &'a str {
+        if member.state == LifecycleState::PendingWait { &self.group.launch_hook } else { &self.group.terminate_hook }
+    }
+
+    pub(crate) fn heartbeat(self, member: &Member) -> Action {
+        Action::Heartbeat { hook: self.hook(member).into(), instance: member.id.clone() }
+    }
+
+    pub(crate) fn complete(self, member: &Member, result: LifecycleResult) -> Action {
+        Action::Complete { hook: self.hook(member).into(), instance: member.id.clone(), result }
+    }
+
+    /// An alert about a member, sent once for it.
+    pub(crate) fn alert(self, kind: Kind, member: &Member) -> Alert {
+        let place = format!("instance {} of group {}", member.id, self.group.group);
+        Alert::new(kind, &self.target.name, &place, self.world.now).once_for(&member.id)
+    }
+
+    /// Who owns the target: the pointer says; before the first backup, whoever holds the address.
+    pub(crate) fn owner(self, repository: &RepositoryView) -> Option<String> {
+        if let Some(pointer) = repository.pointer.pointer().filter(|p| p.owner.is_some()) {
+            return pointer.owner.clone();
+        }
+        self.world.endpoint.as_ref()?.address()?.holder.clone()
+    }
+
+    pub(crate) fn member(self, id: &str) -> Option<&'a Member> {
+        self.world.members.iter().find(|m| m.id == id)
+    }
+
+    pub(crate) fn restore_patience(self) -> Patience {
+        Patience { timeout: self.target.restore.timeout, stalled_after: self.target.restore.stalled_after }
+    }
+
+    pub(crate) fn final_patience(self) -> Patience {
+        Patience { timeout: self.target.backup.timeout, stalled_after: self.target.restore.stalled_after }
+    }
+
+    /// What brings the address to `member`; nothing when it is there or when the target has none.
+    pub(crate) fn bring_endpoint(self, member: &Member, may_move: bool) -> Option<Action> {
+        use crate::world::EndpointView::{Found, MayAllocate, Wrong};
+        match self.world.endpoint.as_ref()? {
+            Found(address) if address.holder.as_ref() == Some(&member.id) => None,
+            Found(address) => Some(Action::MoveEndpoint {
+                allocation: address.allocation.clone(),
+                interface: member.interface.clone()?,
+                instance: member.id.clone(),
+                may_move,
+            }),
+            MayAllocate { key, value } => Some(Action::Allocate { key: key.clone(), value: value.clone() }),
+            Wrong(why) => Some(Action::Tell(self.alert(Kind::EndpointFailed, member).with([why.as_str()]))),
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! An instance in its terminate hook: if it owns the target, its last writes must be in a backup before it goes.
+
+use perennial_shared::alert::Kind;
+use perennial_shared::aws::auto_scaling::LifecycleResult::{Abandon, Continue};
+use perennial_shared::id::{RunId, RunKind};
+use perennial_shared::run::RunError;
+
+use super::{Action, Case, Start};
+use crate::run_state::{RunState, run_state};
+use crate::world::{Member, RepositoryView};
+
+/// Final backups tried before the instance is kept for a person.
+const ATTEMPTS: u32 = 2;
+
+pub(super) fn decide(case: Case, repository: &RepositoryView, member: &Member) -> Vec<Action> {
+    if case.owner(repository).as_ref() != Some(&member.id) {
+        return vec![case.complete(member, Continue)];
+    }
+    if !member.alive {
+        let alert = case.alert(Kind::OwnerLost, member).with([newest(repository)]);
+        return vec![Action::Tell(alert), case.complete(member, Continue)];
+    }
+    // Nothing may be acknowledged any more: the address goes before the backup begins.
+    let address = case.world.endpoint.as_ref().and_then(|e| e.address());
+    let held = address.filter(|a| a.holder.as_ref() == Some(&member.id)).and_then(|a| a.association.clone());
+    if let Some(association) = held {
+        return vec![case.heartbeat(member), Action::ReleaseEndpoint { association, instance: member.id.clone() }];
+    }
+    final_backup(case, repository, member)
+}
+
+fn final_backup(case: Case, repository: &RepositoryView, member: &Member) -> Vec<Action> {
+    let Some(run) = member.runs_of(RunKind::Final).next_back() else { return begin(case, repository, member, 1) };
+    let attempt = run.claim.run.attempt().unwrap_or(ATTEMPTS);
+    match run_state(run, case.world.now, case.final_patience()) {
+        RunState::Claimed | RunState::Running => vec![case.heartbeat(member)],
+        RunState::Unsent if member.online => {
+            vec![case.heartbeat(member), Action::Send { run: run.claim.run.clone(), instance: member.id.clone() }]
+        }
+        RunState::Unsent => unreachable(case, member),
+        RunState::Succeeded(result) => {
+            vec![Action::Measure { kind: RunKind::Final, result: result.clone() }, case.complete(member, Continue)]
+        }
+        RunState::Overdue(why) => {
+            let command =
+                run.command.as_ref().map(|c| Action::Cancel { command: c.id.clone(), instance: member.id.clone() });
+            command.into_iter().chain(failed(case, repository, member, attempt, &overdue(why))).collect()
+        }
+        RunState::Failed(error) => failed(case, repository, member, attempt, &error),
+    }
+}
+
+fn overdue(why: String) -> RunError {
+    RunError { code: "Overdue".into(), message: why }
+}
+
+fn begin(case: Case, repository: &RepositoryView, member: &Member, attempt: u32) -> Vec<Action> {
+    if !member.online {
+        return unreachable(case, member);
+    }
+    let start = Start {
+        run: RunId::on_instance(RunKind::Final, &member.id, attempt),
+        instance: member.id.clone(),
+        backup_id: None,
+        pointer_version: repository.pointer.version().map(ToString::to_string),
+        generation: repository.pointer.pointer().map(|p| p.generation).unwrap_or_default(),
+        replace: false,
+    };
+    vec![case.heartbeat(member), Action::Start(start)]
+}
+
+/// It cannot be asked for a backup. No heartbeat: the hook's own time-out bounds the wait, and its default result (ABANDON) keeps the
+/// instance where the group's policy retains it. Its successor does not wait for it.
+fn unreachable(case: Case, member: &Member) -> Vec<Action> {
+    let alert = case.alert(Kind::FinalBackupFailed, member);
+    vec![Action::Tell(alert.with(["its SSM agent does not answer, so no final backup can be asked for"]))]
+}
+
+fn failed(case: Case, repository: &RepositoryView, member: &Member, attempt: u32, error: &RunError) -> Vec<Action> {
+    // An engine that never held anything has nothing to lose.
+    if error.code == "NothingToBackUp" && repository.pointer.backup_id().is_none() {
+        return vec![case.complete(member, Continue)];
+    }
+    if attempt < ATTEMPTS {
+        return begin(case, repository, member, attempt + 1);
+    }
+    let alert = case.alert(Kind::FinalBackupFailed, member);
+    let alert = alert.with([format!("{}: {}", error.code, error.message), newest(repository)]);
+    vec![Action::Tell(alert), case.complete(member, Abandon)]
+}
+
+fn newest(repository: &RepositoryView) -> String {
+    match repository.pointer.backup_id() {
+        Some(id) => format!("newest backup: {id}"),
+        None => "there is no backup".into(),
+    }
+}
+
+/// Whether the successor of this owner has to wait for it: it may still publish a final backup.
+pub(super) fn must_be_waited_for(case: Case, owner: &Member) -> bool {
+    if !owner.alive || !owner.online {
+        return false;
+    }
+    let Some(run) = owner.runs_of(RunKind::Final).next_back() else { return true };
+    let last = run.claim.run.attempt().unwrap_or(ATTEMPTS) >= ATTEMPTS;
+    match run_state(run, case.world.now, case.final_patience()) {
+        RunState::Succeeded(_) => false,
+        RunState::Failed(_) | RunState::Overdue(_) => !last,
+        RunState::Claimed | RunState::Unsent | RunState::Running => true,
+    }
+}

@@ -1,0 +1,147 @@
+//! Reading the world. Changes nothing.
+//!
+//! The repository is read last and as a whole or not at all: half a view would be taken for an empty one. An AWS call that fails
+//! fails the observation, and the next tick tries again; only a repository that cannot be read is handed on as such, so that
+//! waiting hooks are kept open meanwhile.
+
+use jiff::{SignedDuration, Timestamp};
+use perennial_shared::aws::auto_scaling::{AutoScalingApi, LifecycleState};
+use perennial_shared::aws::ec2::Ec2Api;
+use perennial_shared::aws::ssm::{Command, SsmApi};
+use perennial_shared::aws::{AwsError, chain};
+use perennial_shared::id::RunId;
+use perennial_shared::pointer::PointerState;
+use perennial_shared::repository::{Repository, RepositoryError};
+use perennial_shared::resolve::resolve;
+use perennial_shared::settings::{AutoScaling, ElasticIp, Endpoint, Target};
+
+use crate::world::{EndpointView, GivenUp, Member, RepositoryView, Run, World};
+
+/// Launches given up before this long ago are of no interest to the circuit breaker.
+const GIVEN_UP_WINDOW: SignedDuration = SignedDuration::from_hours(24);
+
+/// The services, and the one target this function looks after.
+#[derive(Clone, Copy)]
+pub struct Services<'a> {
+    /// Auto Scaling.
+    pub auto_scaling: &'a dyn AutoScalingApi,
+    /// EC2.
+    pub ec2: &'a dyn Ec2Api,
+    /// Systems Manager.
+    pub ssm: &'a dyn SsmApi,
+    /// The target's repository.
+    pub repository: &'a Repository,
+}
+
+/// Reads everything that a decision about `target` rests on.
+pub async fn observe(
+    services: Services<'_>,
+    target: &Target,
+    group: &AutoScaling,
+    now: Timestamp,
+) -> Result<World, AwsError> {
+    let found = services.auto_scaling.members(&group.group).await?;
+    let ids: Vec<String> = found.iter().map(|m| m.instance.clone()).collect();
+    let instances = services.ec2.instances(&ids).await?;
+    let mut members = Vec::new();
+    let mut commands = Vec::new();
+    for member in found {
+        let instance = instances.iter().find(|i| i.id == member.instance);
+        let waits = matches!(
+            member.state,
+            LifecycleState::PendingWait | LifecycleState::TerminatingWait | LifecycleState::Terminating
+        );
+        let alive = instance.is_some_and(|i| i.alive);
+        let online = waits && alive && services.ssm.online(&member.instance).await?;
+        if waits && alive {
+            commands.extend(services.ssm.commands(&member.instance, &group.document).await?);
+        }
+        members.push(Member {
+            alive,
+            running: instance.is_some_and(|i| i.running),
+            interface: instance.and_then(|i| i.interface.clone()),
+            launched_at: instance.and_then(|i| i.launched_at),
+            online,
+            runs: vec![],
+            id: member.instance,
+            state: member.state,
+        });
+    }
+    let endpoint = match &target.endpoint {
+        Some(Endpoint::ElasticIp(which)) => Some(endpoint(services.ec2, which).await?),
+        None => None,
+    };
+    let repository = match read_repository(services.repository, &mut members, &commands, now).await {
+        Ok(view) => Ok(view),
+        Err(e) => {
+            tracing::error!(error = %chain(&e), location = services.repository.location(), "cannot read the repository");
+            Err(chain(&e))
+        }
+    };
+    Ok(World { now, members, repository, endpoint })
+}
+
+async fn endpoint(ec2: &dyn Ec2Api, which: &ElasticIp) -> Result<EndpointView, AwsError> {
+    let mut found = ec2.addresses(which).await?;
+    Ok(match (found.len(), which) {
+        (1, _) => EndpointView::Found(found.remove(0)),
+        (0, ElasticIp::Tag { key, value, allocate: true }) => {
+            EndpointView::MayAllocate { key: key.clone(), value: value.clone() }
+        }
+        (0, ElasticIp::Tag { key, value, .. }) => EndpointView::Wrong(format!(
+            "there is no Elastic IP with tag {key}={value}; allocate one and tag it, or set endpoint.allocate: true"
+        )),
+        (0, ElasticIp::Allocation(id)) => {
+            EndpointView::Wrong(format!("there is no Elastic IP {id}; correct endpoint.allocation_id"))
+        }
+        (n, _) => EndpointView::Wrong(format!("{n} Elastic IPs have the endpoint's tag; leave it on one")),
+    })
+}
+
+async fn read_repository(
+    repository: &Repository,
+    members: &mut [Member],
+    commands: &[Command],
+    now: Timestamp,
+) -> Result<RepositoryView, RepositoryError> {
+    for member in members.iter_mut().filter(|m| m.waits()) {
+        let mut runs = repository.runs(&format!("restore-{}-", member.id)).await?;
+        runs.extend(repository.runs(&format!("final-{}-", member.id)).await?);
+        for run in runs {
+            member.runs.extend(read_run(repository, &run, commands).await?);
+        }
+        member.runs.sort_by_key(|r| r.claim.run.attempt());
+    }
+    let restoring = members.iter().any(|m| m.state == LifecycleState::PendingWait);
+    let (pointer, resolution) = if restoring {
+        let resolution = resolve(repository).await?;
+        (resolution.pointer.clone(), Some(resolution))
+    } else {
+        (repository.pointer().await?, None)
+    };
+    let given_up = if restoring { given_up(repository, now).await? } else { vec![] };
+    if let PointerState::Damaged { why, .. } = &pointer {
+        tracing::error!(why, "the pointer is damaged");
+    }
+    Ok(RepositoryView { pointer, resolution, given_up })
+}
+
+async fn read_run(repository: &Repository, run: &RunId, commands: &[Command]) -> Result<Option<Run>, RepositoryError> {
+    let Some(claim) = repository.claim_of(run).await? else { return Ok(None) };
+    Ok(Some(Run {
+        claim,
+        command: commands.iter().filter(|c| c.comment == run.as_str()).max_by_key(|c| c.requested_at).cloned(),
+        progress: repository.progress_of(run).await?,
+        result: repository.result_of(run).await?,
+    }))
+}
+
+async fn given_up(repository: &Repository, now: Timestamp) -> Result<Vec<GivenUp>, RepositoryError> {
+    let mut found = Vec::new();
+    for meta in repository.store().list("abandoned/").await? {
+        if now.duration_since(meta.modified) < GIVEN_UP_WINDOW {
+            found.extend(repository.record::<GivenUp>(&meta.key).await?);
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,78 @@
+//! Observe, decide and act until nothing is left to do.
+//!
+//! A failed action ends the actions for its instance in this round and is returned in the end, so that Lambda's error metric and
+//! dead-letter queue see it; other instances are still looked after.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use perennial_shared::aws::sns::SnsApi;
+use perennial_shared::settings::{AutoScaling, Target};
+
+use crate::act::{ActError, Actor};
+use crate::decide::{Action, decide};
+use crate::observe::{Services, observe};
+
+/// Steps from claim to CONTINUE are fewer; more means that something undoes what is done.
+const MOST_ROUNDS: u32 = 8;
+
+/// Brings one target as far as it can be brought now. Returns what was done.
+pub async fn reconcile(
+    services: Services<'_>,
+    sns: &dyn SnsApi,
+    topic: &str,
+    target: &Target,
+    group: &AutoScaling,
+    clock: impl Fn() -> Timestamp,
+) -> Result<Vec<Action>, ActError> {
+    let mut done = Vec::new();
+    for _ in 0..MOST_ROUNDS {
+        let now = clock();
+        let world = observe(services, target, group, now).await?;
+        let actor = Actor { services, sns, topic, target, group, now };
+        let mut changed = false;
+        let mut failure = None;
+        let mut stopped: BTreeSet<String> = BTreeSet::new();
+        for action in decide(target, group, &world) {
+            let instance = instance_of(&action).to_owned();
+            if stopped.contains(&instance) {
+                continue;
+            }
+            match actor.act(&action).await {
+                Ok(different) => {
+                    changed |= different;
+                    tracing::info!(?action, "done");
+                    done.push(action);
+                }
+                Err(e) => {
+                    tracing::error!(?action, error = %perennial_shared::aws::chain(&e), "failed");
+                    stopped.insert(instance);
+                    failure = Some(e);
+                }
+            }
+        }
+        if let Some(e) = failure {
+            return Err(e);
+        }
+        if !changed {
+            break;
+        }
+    }
+    Ok(done)
+}
+
+/// The instance that an action is about; empty for actions about none.
+fn instance_of(action: &Action) -> &str {
+    match action {
+        Action::Heartbeat { instance, .. }
+        | Action::Send { instance, .. }
+        | Action::Cancel { instance, .. }
+        | Action::TakeOver { instance, .. }
+        | Action::MoveEndpoint { instance, .. }
+        | Action::ReleaseEndpoint { instance, .. }
+        | Action::GiveUp { instance, .. }
+        | Action::Complete { instance, .. } => instance,
+        Action::Start(start) => &start.instance,
+        Action::Allocate { .. } | Action::Tell(_) | Action::Measure { .. } => "",
+    }
+}

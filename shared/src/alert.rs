@@ -1,0 +1,345 @@
+//! What a person is told by e-mail: what happened, to what, since when, what it means and what to do.
+//!
+//! One [`Alert`] becomes one e-mail: [`send`] records it as `alerts/<key>.json` in the repository, so that a doubled event or the
+//! next tick does not mail again. When the repository cannot be read or written the e-mail goes out all the same: told twice is
+//! better than not told.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::aws::AwsError;
+use crate::aws::sns::SnsApi;
+use crate::repository::Repository;
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Severity {
+    /// Good news, or a change that somebody may wonder about.
+    Info,
+    /// A promise is weaker than it should be; data is safe.
+    Warning,
+    /// The database is down or data is in danger: act now.
+    Critical,
+}
+
+impl Severity {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Info => "INFO",
+            Self::Warning => "WARNING",
+            Self::Critical => "CRITICAL",
+        }
+    }
+}
+
+/// What happened. Each kind has one text; the word is stable and may be filtered on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kind {
+    /// A replacement instance was restored and serves.
+    Recovered,
+    /// A target started for the first time, with an empty database.
+    StartedEmpty,
+    /// A restore failed; another attempt follows.
+    RestoreFailed,
+    /// A replacement instance was given up.
+    LaunchAbandoned,
+    /// Replacing stopped after repeated failures.
+    ReplacementStopped,
+    /// There is nothing to restore, and starting empty is not allowed.
+    NothingToRestore,
+    /// The repository could not be read while a restore waits for it.
+    RepositoryUnreadable,
+    /// The final backup of an instance failed.
+    FinalBackupFailed,
+    /// The instance that owned the data went away without a final backup.
+    OwnerLost,
+    /// Two instances want the target at once.
+    TwoInstances,
+    /// The endpoint could not be moved.
+    EndpointFailed,
+    /// A scheduled backup failed or was not started.
+    BackupFailed,
+    /// A backup is damaged or incomplete.
+    BackupDamaged,
+    /// The newest backup is older than promised.
+    BackupTooOld,
+    /// The backups could not be examined.
+    VerificationInconclusive,
+    /// A command on the instance failed.
+    CommandFailed,
+    /// The group launched or terminated an instance.
+    GroupNotice,
+    /// The group could not launch or terminate an instance.
+    GroupFailed,
+    /// An event could not be handled, after all retries.
+    DeadLetter,
+}
+
+impl Kind {
+    fn severity(self) -> Severity {
+        match self {
+            Self::Recovered | Self::StartedEmpty | Self::GroupNotice => Severity::Info,
+            Self::RestoreFailed
+            | Self::OwnerLost
+            | Self::TwoInstances
+            | Self::BackupFailed
+            | Self::BackupTooOld
+            | Self::VerificationInconclusive
+            | Self::CommandFailed
+            | Self::DeadLetter => Severity::Warning,
+            Self::GroupFailed
+            | Self::LaunchAbandoned
+            | Self::ReplacementStopped
+            | Self::NothingToRestore
+            | Self::RepositoryUnreadable
+            | Self::FinalBackupFailed
+            | Self::EndpointFailed
+            | Self::BackupDamaged => Severity::Critical,
+        }
+    }
+
+    fn headline(self) -> &'static str {
+        match self {
+            Self::Recovered => "replacement instance restored and serving",
+            Self::StartedEmpty => "started for the first time, with an empty database",
+            Self::RestoreFailed => "a restore failed, trying again",
+            Self::LaunchAbandoned => "a replacement instance was given up",
+            Self::ReplacementStopped => "down: replacing stopped after repeated failures",
+            Self::NothingToRestore => "down: there is nothing to restore",
+            Self::RepositoryUnreadable => "down: the backups cannot be read",
+            Self::FinalBackupFailed => "the final backup failed, instance kept",
+            Self::OwnerLost => "the instance was lost without a final backup",
+            Self::TwoInstances => "two instances want to serve at once",
+            Self::EndpointFailed => "the address could not be moved",
+            Self::BackupFailed => "a backup failed",
+            Self::BackupDamaged => "a backup is damaged",
+            Self::BackupTooOld => "the newest backup is too old",
+            Self::VerificationInconclusive => "backups could not be verified",
+            Self::CommandFailed => "a command on the instance failed",
+            Self::GroupNotice => "the Auto Scaling group changed",
+            Self::GroupFailed => "the Auto Scaling group could not launch or end an instance",
+            Self::DeadLetter => "an event could not be handled",
+        }
+    }
+
+    /// What it means for the database and its data.
+    fn meaning(self) -> &'static str {
+        match self {
+            Self::Recovered => "Clients reach the restored database at the same address as before.",
+            Self::StartedEmpty => "Clients reach an empty database. There is no backup until the first schedule.",
+            Self::RestoreFailed => "The database is not served yet. Perennial goes on with the next attempt by itself.",
+            Self::LaunchAbandoned => {
+                "The database is down. The group launches another instance and the restore starts again."
+            }
+            Self::ReplacementStopped => {
+                "The database is down and stays down until you act. The last instance is kept for you to look at."
+            }
+            Self::NothingToRestore => {
+                "The database is down. An empty one is not put in service, because clients would take it for the real one."
+            }
+            Self::RepositoryUnreadable => {
+                "An instance waits to be restored or saved. A repository that cannot be read is not taken for an empty one."
+            }
+            Self::FinalBackupFailed => {
+                "What was written since the last backup exists only on this instance. It is kept (Terminating:Retained) where the group's policy says so."
+            }
+            Self::OwnerLost => "Writes since the newest backup are lost. The replacement restores that backup.",
+            Self::TwoInstances => {
+                "The instance in service keeps serving; the new one waits in its launch hook and was not given the data or the address."
+            }
+            Self::EndpointFailed => "The data is restored, but clients do not reach it.",
+            Self::BackupFailed => "The database serves. Its newest backup gets older until a backup succeeds.",
+            Self::BackupDamaged => "The database serves. A restore would pass this backup over and take an older one.",
+            Self::BackupTooOld => "The database serves. If the instance died now, more would be lost than promised.",
+            Self::VerificationInconclusive => "Nothing is known to be wrong, and nothing is known to be right.",
+            Self::CommandFailed => "The message below tells which run it was.",
+            Self::GroupFailed => "If no instance is in service the database is down until the group succeeds.",
+            Self::GroupNotice => {
+                "For your information: a launch is followed by a restore, a termination by a final backup."
+            }
+            Self::DeadLetter => {
+                "The one-minute tick of the lifecycle function repairs what a lost lifecycle event leaves; a lost schedule means a missed backup or check."
+            }
+        }
+    }
+
+    /// What the reader should do.
+    fn to_do(self, target: &str) -> String {
+        match self {
+            Self::Recovered => "Nothing, unless the counts below surprise you.".into(),
+            Self::StartedEmpty => format!("If data should have been there, stop clients now and look at `perennial --target {target} backup list`."),
+            Self::RestoreFailed => "Nothing yet. If the next message is not good news, read the reason below.".into(),
+            Self::LaunchAbandoned => format!("Read the reason below. `perennial --target {target} backup verify` tells whether the backups are good."),
+            Self::ReplacementStopped => format!(
+                "Read the reason below and repair it. `perennial --target {target} backup list` and `backup verify` show what can be restored. \
+                 Then terminate the kept instance in its group: the next one restores again."
+            ),
+            Self::NothingToRestore => "For a new target set restore.empty_repository: allow. Otherwise check repository.url in the settings: the backups are not where it points.".into(),
+            Self::RepositoryUnreadable => "Check the bucket, its policy and the lifecycle function's role. It tries again every minute and keeps the instance waiting.".into(),
+            Self::FinalBackupFailed => format!(
+                "Connect to the instance (aws ssm start-session) and run `perennial --target {target} backup create`, \
+                 or copy the data folder. Then end it: aws autoscaling terminate-instance-in-auto-scaling-group."
+            ),
+            Self::OwnerLost => "Write again what was written after the time of the newest backup, named below.".into(),
+            Self::TwoInstances => "Keep the group at one: max size 1, and instance refreshes with MinHealthyPercentage 0, so that the old instance goes first.".into(),
+            Self::EndpointFailed => "Check that the address exists and that the lifecycle function may move it; it tries again every minute.".into(),
+            Self::BackupFailed => format!("Run `perennial --target {target} doctor` on the instance, then `backup create`."),
+            Self::BackupDamaged => format!("Take a new backup now (`perennial --target {target} backup create`), then find out who changed the bucket."),
+            Self::BackupTooOld => format!("See why the schedule did not run; `perennial --target {target} backup create` takes one now."),
+            Self::VerificationInconclusive => "Check the verify function's permissions and the bucket; it tries again at its next schedule.".into(),
+            Self::CommandFailed => "Read the message; `aws ssm get-command-invocation` shows all of the output.".into(),
+            Self::GroupFailed => "Read the group's reason below: capacity, quota, image or subnet. The group tries again by itself.".into(),
+            Self::GroupNotice => "Nothing.".into(),
+            Self::DeadLetter => "Read the reason below and the function's log. The message stays recorded here only.".into(),
+        }
+    }
+}
+
+/// Something to tell a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alert {
+    /// What happened.
+    pub kind: Kind,
+    /// Target's name.
+    pub target: String,
+    /// Instance, group, bucket or function concerned.
+    pub place: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// What was seen, a line each: reasons, counts, durations.
+    pub details: Vec<String>,
+    /// Alerts with the same key are sent once. Letters, digits and `-`.
+    pub key: String,
+}
+
+impl Alert {
+    /// An alert that is sent once for `place`.
+    pub fn new(kind: Kind, target: &str, place: &str, since: Timestamp) -> Self {
+        let key = format!("{kind:?}-{place}").to_lowercase();
+        Self { kind, target: target.into(), place: place.into(), since, details: vec![], key }
+    }
+
+    /// Adds lines of detail.
+    #[must_use]
+    pub fn with(mut self, details: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.details.extend(details.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sent once for this key instead.
+    #[must_use]
+    pub fn once_for(mut self, key: &str) -> Self {
+        self.key = format!("{:?}-{key}", self.kind).to_lowercase();
+        self
+    }
+
+    /// How bad it is.
+    pub fn severity(&self) -> Severity {
+        self.kind.severity()
+    }
+
+    /// The subject line: ASCII, one line, under 100 characters, as SNS demands.
+    pub fn subject(&self) -> String {
+        let text = format!("[{}] {}: {}", self.severity().word(), self.target, self.kind.headline());
+        text.chars().filter(|c| c.is_ascii() && !c.is_ascii_control()).take(99).collect()
+    }
+
+    /// The body.
+    pub fn body(&self) -> String {
+        let since = self.since.strftime("%Y-%m-%d %H:%M:%S UTC");
+        let mut body = format!(
+            "What:   {}\nTarget: {}\nWhere:  {}\nSince:  {since}\n\nWhat it means\n  {}\n\nWhat to do\n  {}\n",
+            self.kind.headline(),
+            self.target,
+            self.place,
+            self.kind.meaning(),
+            self.kind.to_do(&self.target),
+        );
+        if !self.details.is_empty() {
+            body.push_str("\nDetails\n");
+            for line in self.details.iter().flat_map(|d| d.lines()) {
+                body.push_str("  ");
+                body.push_str(line);
+                body.push('\n');
+            }
+        }
+        body
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Sent {
+    subject: String,
+    at: Timestamp,
+    nonce: String,
+}
+
+/// Tells a person, once for each key. Whether it was sent now.
+///
+/// Recorded after it was sent: a crash between the two mails twice, the other order would not mail at all.
+pub async fn send(alert: &Alert, topic: &str, sns: &dyn SnsApi, repository: &Repository) -> Result<bool, AwsError> {
+    let key: String = alert.key.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '-' }).collect();
+    let path = format!("alerts/{key}.json");
+    match repository.record::<Sent>(&path).await {
+        Ok(Some(_)) => return Ok(false),
+        Ok(None) => {}
+        Err(e) => tracing::warn!(error = %e, "cannot tell whether this alert was sent before; it may be sent twice"),
+    }
+    sns.publish(topic, &alert.subject(), &alert.body()).await?;
+    let record = Sent { subject: alert.subject(), at: Timestamp::now(), nonce: crate::pointer::nonce() };
+    if let Err(e) = repository.create_record(&path, &record).await {
+        tracing::warn!(error = %e, "cannot record that this alert was sent; it may be sent twice");
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::aws::AwsErrorKind;
+    use crate::aws::fake::FakeAws;
+    use crate::settings::Engine;
+    use crate::store::memory::MemoryStore;
+
+    fn alert() -> Alert {
+        let at = "2026-11-21T10:55:01Z".parse().expect("a time");
+        Alert::new(Kind::BackupTooOld, "docs", "s3://bucket/prefix", at).with(["newest: b1, 30 hours old"])
+    }
+
+    #[test]
+    fn a_person_reads_what_where_since_when_and_what_to_do() {
+        let (subject, body) = (alert().subject(), alert().body());
+        assert_eq!(subject, "[WARNING] docs: the newest backup is too old");
+        for part in [
+            "Where:  s3://bucket/prefix",
+            "Since:  2026-11-21 10:55:01 UTC",
+            "What to do",
+            "backup create",
+            "30 hours old",
+        ] {
+            assert!(body.contains(part), "{part}: {body}");
+        }
+    }
+
+    #[test]
+    fn a_subject_keeps_to_the_rules_of_sns() {
+        let mut alert = alert();
+        alert.target = "é\n".repeat(200);
+        let subject = alert.subject();
+        assert!(subject.len() < 100 && subject.is_ascii() && !subject.contains('\n'));
+    }
+
+    #[tokio::test]
+    async fn it_is_sent_once_and_again_only_when_sending_failed() {
+        let (aws, repository) =
+            (FakeAws::default(), Repository::new(Arc::new(MemoryStore::default()), Engine::Weaviate));
+        aws.fail_next("sns:Publish", AwsErrorKind::Unavailable);
+        assert!(send(&alert(), "topic", &aws, &repository).await.is_err());
+        assert!(send(&alert(), "topic", &aws, &repository).await.expect("sent"));
+        assert!(!send(&alert(), "topic", &aws, &repository).await.expect("known"));
+        assert_eq!(aws.state().mail.len(), 1);
+    }
+}

@@ -1,0 +1,337 @@
+//! One fake for all the traits of [`super`], in memory, that keeps AWS's rules.
+//!
+//! It refuses what AWS refuses: a command to an instance whose agent is not registered, a lifecycle action that no longer
+//! waits, an address that is taken, an address for an instance that is not running. Errors can be put in the way of any
+//! call. Time does not pass by itself: a test moves instances and commands on.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use super::auto_scaling::{AutoScalingApi, LifecycleAction, LifecycleResult, LifecycleState, Member};
+use super::ec2::{Address, Ec2Api, Instance};
+use super::secrets_manager::SecretsApi;
+use super::sns::SnsApi;
+use super::ssm::{Command, CommandStatus, Order, SsmApi};
+use super::{AwsError, AwsErrorKind};
+use crate::settings::ElasticIp;
+
+/// The fake.
+#[derive(Debug, Default)]
+pub struct FakeAws(Mutex<State>);
+
+/// Everything the fake knows.
+#[derive(Debug, Default)]
+pub struct State {
+    /// Instances of the group, and those that left it.
+    pub machines: BTreeMap<String, Machine>,
+    /// Elastic IPs with the tags they were allocated with.
+    pub addresses: Vec<(Address, (String, String))>,
+    /// Commands sent, oldest first, with their instance.
+    pub commands: Vec<(String, Command)>,
+    /// Orders as they were sent.
+    pub orders: Vec<Order>,
+    /// E-mails: subject and body.
+    pub mail: Vec<(String, String)>,
+    /// How lifecycle actions ended: instance and result.
+    pub completed: Vec<(String, LifecycleResult)>,
+    /// Heartbeats by instance.
+    pub heartbeats: BTreeMap<String, u32>,
+    /// Errors in the way of calls: the next call of that name fails.
+    pub faults: Vec<AwsError>,
+    /// Secrets by name.
+    pub secrets: BTreeMap<String, String>,
+    /// Parameters by name.
+    pub parameters: BTreeMap<String, String>,
+    /// What `commands` says the time is.
+    pub now: Timestamp,
+}
+
+/// One instance.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// Its lifecycle state; `None` once it left the group.
+    pub state: Option<LifecycleState>,
+    /// Whether EC2 has it running.
+    pub running: bool,
+    /// Whether its SSM agent is registered.
+    pub online: bool,
+    /// When it was launched.
+    pub launched_at: Timestamp,
+}
+
+impl FakeAws {
+    /// The state, to look at or to change.
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Puts a running, registered instance into the group.
+    pub fn add(&self, id: &str, state: LifecycleState) {
+        let mut all = self.state();
+        let launched_at = all.now;
+        all.machines.insert(id.into(), Machine { state: Some(state), running: true, online: true, launched_at });
+    }
+
+    /// The instance dies: EC2 says so at once, its group later, its address is free.
+    pub fn kill(&self, id: &str) {
+        let mut state = self.state();
+        if let Some(machine) = state.machines.get_mut(id) {
+            (machine.running, machine.online) = (false, false);
+        }
+        for (address, _) in state.addresses.iter_mut().filter(|(a, _)| a.holder.as_deref() == Some(id)) {
+            (address.holder, address.association) = (None, None);
+        }
+    }
+
+    /// Moves an instance to another lifecycle state, or out of the group.
+    pub fn set(&self, id: &str, to: Option<LifecycleState>) {
+        if let Some(machine) = self.state().machines.get_mut(id) {
+            machine.state = to;
+        }
+    }
+
+    /// Adds an Elastic IP.
+    pub fn add_address(&self, allocation: &str, ip: &str) {
+        let address = Address { allocation: allocation.into(), ip: ip.into(), association: None, holder: None };
+        self.state().addresses.push((address, (String::new(), String::new())));
+    }
+
+    /// Who holds the only Elastic IP.
+    pub fn holder(&self) -> Option<String> {
+        self.state().addresses.first().and_then(|(a, _)| a.holder.clone())
+    }
+
+    /// Ends the newest command of a run.
+    pub fn end_command(&self, run: &str, status: CommandStatus, detail: &str) {
+        if let Some((_, command)) = self.state().commands.iter_mut().rev().find(|(_, c)| c.comment == run) {
+            (command.status, command.detail) = (status, detail.into());
+        }
+    }
+
+    /// Makes the next `call` fail.
+    pub fn fail_next(&self, call: &'static str, kind: AwsErrorKind) {
+        self.state().faults.push(AwsError { call, kind, code: format!("{kind:?}"), message: "injected".into() });
+    }
+
+    /// Adds a secret.
+    pub fn put_secret(&self, name: &str, text: &str) {
+        self.state().secrets.insert(name.into(), text.into());
+    }
+
+    fn call(&self, call: &'static str) -> Result<MutexGuard<'_, State>, AwsError> {
+        let mut state = self.state();
+        match state.faults.iter().position(|f| f.call == call) {
+            Some(place) => Err(state.faults.remove(place)),
+            None => Ok(state),
+        }
+    }
+}
+
+fn error(call: &'static str, kind: AwsErrorKind, code: &str, message: String) -> AwsError {
+    AwsError { call, kind, code: code.into(), message }
+}
+
+/// The member that waits in the transition of this hook; hooks are told apart by their names.
+fn waiting<'a>(
+    state: &'a mut State,
+    call: &'static str,
+    action: &LifecycleAction,
+) -> Result<&'a mut Machine, AwsError> {
+    let wanted =
+        if action.hook.contains("launch") { LifecycleState::PendingWait } else { LifecycleState::TerminatingWait };
+    let found = state.machines.get_mut(&action.instance).filter(|m| m.state.as_ref() == Some(&wanted));
+    found.ok_or_else(|| {
+        let text = format!("No active Lifecycle Action found with instance ID {}", action.instance);
+        error(call, AwsErrorKind::NotFound, "ValidationError", text)
+    })
+}
+
+#[async_trait]
+impl AutoScalingApi for FakeAws {
+    async fn members(&self, _group: &str) -> Result<Vec<Member>, AwsError> {
+        let state = self.call("autoscaling:DescribeAutoScalingGroups")?;
+        let members =
+            state.machines.iter().filter_map(|(id, m)| Some(Member { instance: id.clone(), state: m.state.clone()? }));
+        Ok(members.collect())
+    }
+
+    async fn heartbeat(&self, action: &LifecycleAction) -> Result<(), AwsError> {
+        let call = "autoscaling:RecordLifecycleActionHeartbeat";
+        let mut state = self.call(call)?;
+        waiting(&mut state, call, action)?;
+        *state.heartbeats.entry(action.instance.clone()).or_default() += 1;
+        Ok(())
+    }
+
+    async fn complete(&self, action: &LifecycleAction, result: LifecycleResult) -> Result<(), AwsError> {
+        let call = "autoscaling:CompleteLifecycleAction";
+        let mut state = self.call(call)?;
+        let machine = waiting(&mut state, call, action)?;
+        machine.state = match (machine.state.clone(), result) {
+            (Some(LifecycleState::PendingWait), LifecycleResult::Continue) => Some(LifecycleState::InService),
+            (Some(LifecycleState::PendingWait), LifecycleResult::Abandon) => Some(LifecycleState::Terminating),
+            (_, LifecycleResult::Continue) => None,
+            (_, LifecycleResult::Abandon) => Some(LifecycleState::TerminatingRetained),
+        };
+        state.completed.push((action.instance.clone(), result));
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Ec2Api for FakeAws {
+    async fn instances(&self, ids: &[String]) -> Result<Vec<Instance>, AwsError> {
+        let state = self.call("ec2:DescribeInstances")?;
+        let known = ids.iter().filter_map(|id| Some((id, state.machines.get(id)?)));
+        let found = known.map(|(id, m)| Instance {
+            id: id.clone(),
+            alive: m.running,
+            running: m.running,
+            interface: m.running.then(|| format!("eni-{id}")),
+            launched_at: Some(m.launched_at),
+        });
+        Ok(found.collect())
+    }
+
+    async fn addresses(&self, which: &ElasticIp) -> Result<Vec<Address>, AwsError> {
+        let state = self.call("ec2:DescribeAddresses")?;
+        let wanted = |(address, tag): &&(Address, (String, String))| match which {
+            ElasticIp::Allocation(id) => address.allocation == *id,
+            ElasticIp::Tag { key, value, .. } => tag.0 == *key && tag.1 == *value,
+        };
+        Ok(state.addresses.iter().filter(wanted).map(|(a, _)| a.clone()).collect())
+    }
+
+    async fn allocate(&self, key: &str, value: &str) -> Result<Address, AwsError> {
+        let mut state = self.call("ec2:AllocateAddress")?;
+        let allocation = format!("eipalloc-{:08}", state.addresses.len());
+        let address = Address { allocation, ip: "127.0.77.1".into(), association: None, holder: None };
+        state.addresses.push((address.clone(), (key.into(), value.into())));
+        Ok(address)
+    }
+
+    async fn associate(&self, allocation: &str, interface: &str, may_move: bool) -> Result<(), AwsError> {
+        let call = "ec2:AssociateAddress";
+        let mut state = self.call(call)?;
+        let instance = interface.trim_start_matches("eni-").to_owned();
+        if !state.machines.get(&instance).is_some_and(|m| m.running) {
+            let text = format!("The instance '{instance}' is not in a valid state for this operation.");
+            return Err(error(call, AwsErrorKind::Refused, "InvalidInstanceID", text));
+        }
+        let found = state.addresses.iter_mut().find(|(a, _)| a.allocation == allocation);
+        let (address, _) = found.ok_or_else(|| {
+            error(call, AwsErrorKind::NotFound, "InvalidAllocationID.NotFound", format!("{allocation} does not exist"))
+        })?;
+        if address.holder.as_ref().is_some_and(|h| *h != instance) && !may_move {
+            let text = format!("resource {allocation} is already associated");
+            return Err(error(call, AwsErrorKind::Refused, "Resource.AlreadyAssociated", text));
+        }
+        address.association = Some(format!("eipassoc-{instance}"));
+        address.holder = Some(instance);
+        Ok(())
+    }
+
+    async fn disassociate(&self, association: &str) -> Result<(), AwsError> {
+        let call = "ec2:DisassociateAddress";
+        let mut state = self.call(call)?;
+        let found = state.addresses.iter_mut().find(|(a, _)| a.association.as_deref() == Some(association));
+        let (address, _) = found.ok_or_else(|| {
+            error(
+                call,
+                AwsErrorKind::NotFound,
+                "InvalidAssociationID.NotFound",
+                format!("{association} does not exist"),
+            )
+        })?;
+        (address.association, address.holder) = (None, None);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl SsmApi for FakeAws {
+    async fn online(&self, instance: &str) -> Result<bool, AwsError> {
+        let state = self.call("ssm:DescribeInstanceInformation")?;
+        Ok(state.machines.get(instance).is_some_and(|m| m.online))
+    }
+
+    async fn send(&self, order: &Order) -> Result<String, AwsError> {
+        let call = "ssm:SendCommand";
+        let mut state = self.call(call)?;
+        if !state.machines.get(&order.instance).is_some_and(|m| m.online) {
+            let text = format!("Instances [{}] not in a valid state for account", order.instance);
+            return Err(error(call, AwsErrorKind::Refused, "InvalidInstanceId", text));
+        }
+        let id = format!("command-{}", state.commands.len());
+        let command = Command {
+            id: id.clone(),
+            comment: order.run.to_string(),
+            status: CommandStatus::Open,
+            detail: "InProgress".into(),
+            requested_at: state.now,
+        };
+        state.orders.push(order.clone());
+        state.commands.push((order.instance.clone(), command));
+        Ok(id)
+    }
+
+    async fn commands(&self, instance: &str, _document: &str) -> Result<Vec<Command>, AwsError> {
+        let state = self.call("ssm:ListCommandInvocations")?;
+        Ok(state.commands.iter().rev().filter(|(i, _)| i == instance).map(|(_, c)| c.clone()).collect())
+    }
+
+    async fn cancel(&self, command: &str, _instance: &str) -> Result<(), AwsError> {
+        let mut state = self.call("ssm:CancelCommand")?;
+        for (_, found) in state.commands.iter_mut().filter(|(_, c)| c.id == command && c.status == CommandStatus::Open)
+        {
+            (found.status, found.detail) = (CommandStatus::Failed, "Cancelled".into());
+        }
+        Ok(())
+    }
+
+    async fn error_output(&self, command: &str, _instance: &str) -> Result<String, AwsError> {
+        let state = self.call("ssm:GetCommandInvocation")?;
+        let known = state.commands.iter().any(|(_, c)| c.id == command);
+        let missing =
+            || error("ssm:GetCommandInvocation", AwsErrorKind::NotFound, "InvocationDoesNotExist", command.into());
+        if known { Ok("error: injected failure".into()) } else { Err(missing()) }
+    }
+
+    async fn parameter(&self, name: &str) -> Result<String, AwsError> {
+        let call = "ssm:GetParameter";
+        let state = self.call(call)?;
+        let missing = || error(call, AwsErrorKind::NotFound, "ParameterNotFound", name.into());
+        state.parameters.get(name).cloned().ok_or_else(missing)
+    }
+}
+
+#[async_trait]
+impl SnsApi for FakeAws {
+    async fn publish(&self, _topic: &str, subject: &str, body: &str) -> Result<(), AwsError> {
+        let call = "sns:Publish";
+        let mut state = self.call(call)?;
+        if subject.is_empty() || subject.len() >= 100 || subject.contains(['\n', '\r']) || !subject.is_ascii() {
+            return Err(error(
+                call,
+                AwsErrorKind::Refused,
+                "InvalidParameter",
+                format!("Invalid parameter: Subject {subject:?}"),
+            ));
+        }
+        state.mail.push((subject.into(), body.into()));
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl SecretsApi for FakeAws {
+    async fn secret(&self, name: &str) -> Result<String, AwsError> {
+        let call = "secretsmanager:GetSecretValue";
+        let state = self.call(call)?;
+        let missing = || error(call, AwsErrorKind::NotFound, "ResourceNotFoundException", name.into());
+        state.secrets.get(name).cloned().ok_or_else(missing)
+    }
+}

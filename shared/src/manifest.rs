@@ -1,0 +1,370 @@
+//! The manifest of one backup, format 1: immutable, written last, small enough to read with the eye.
+//!
+//! A backup exists when its manifest exists. A crash before that leaves objects that no manifest names; they are
+//! never restored and retention removes them. Unknown fields are ignored, an unknown format is refused: a newer
+//! writer may have changed what a field means.
+//!
+//! The field names that boot scripts already read (`backup_id`, `path`, `backup_and_restore_path`, `latest_snapshot…`)
+//! keep their names and meaning.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::id::{BackupId, Generation};
+
+/// The manifest format that this version writes and the newest it reads.
+pub const FORMAT: u32 = 1;
+
+/// A manifest larger than this is not read: an honest one is some hundred bytes an object.
+pub const LARGEST: u64 = 64 << 20;
+
+/// What a backup holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BackupKind {
+    /// Restores by itself.
+    Base,
+    /// Needs its parent.
+    Incremental,
+}
+
+/// Why a backup was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reason {
+    /// By a schedule.
+    Scheduled,
+    /// By a person.
+    Manual,
+    /// The last one of an instance that is about to go.
+    Final,
+}
+
+/// The description of one backup.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Format of this document.
+    pub format: u32,
+    /// The backup's name; its objects are below `backups/<backup_id>/`.
+    pub backup_id: BackupId,
+    /// Full address of the backup's folder, such as `s3://bucket/prefix/backups/<backup_id>`.
+    pub path: String,
+    /// Name of the target.
+    pub target: String,
+    /// The engine, such as `weaviate`.
+    pub engine: String,
+    /// Version of the engine that wrote the backup.
+    pub engine_version: String,
+    /// The engine's host name, under which alone the backup restores without mapping.
+    pub host_name: String,
+    /// How the data was captured: `native` is the engine's own backup.
+    pub method: String,
+    /// Base or incremental.
+    pub kind: BackupKind,
+    /// The backup that an incremental builds on.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub parent: Option<BackupId>,
+    /// Why it was taken.
+    pub reason: Reason,
+    /// Generation of the writer.
+    pub generation: Generation,
+    /// Instance that wrote it; absent outside EC2.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub owner: Option<String>,
+    /// When the capture began; everything acknowledged before it is in the backup.
+    pub started_at: Timestamp,
+    /// When the last object was hashed.
+    pub finished_at: Timestamp,
+    /// Seconds the engine took to write the backup.
+    pub capture_seconds: f64,
+    /// Sum of the objects' sizes, bytes.
+    pub size_bytes: u64,
+    /// Collections with their exact counts and sample queries.
+    pub collections: Vec<Collection>,
+    /// Every object of the backup.
+    pub objects: Vec<ObjectEntry>,
+    /// Version of the program that wrote this.
+    pub tool_version: String,
+
+    /// The engine's data folder (the boot scripts' name).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub backup_and_restore_path: Option<String>,
+    /// Same as `backup_id` (the boot scripts' name).
+    pub latest_snapshot: String,
+    /// Same as `path` (the boot scripts' name).
+    pub latest_snapshot_to_path: String,
+    /// Whole mebibytes, rounded up (the boot scripts' name).
+    pub latest_snapshot_size_in_mb: u64,
+    /// Whole seconds, rounded up (the boot scripts' name).
+    pub latest_snapshot_upload_duration_in_seconds: u64,
+}
+
+/// One collection of the engine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Collection {
+    /// Its name.
+    pub name: String,
+    /// Exact count before the capture.
+    pub count_before: u64,
+    /// Exact count after it; differs from `count_before` when somebody wrote meanwhile.
+    pub count_after: u64,
+    /// Tenants that were not active, so that their objects could not be counted.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub uncounted_tenants: u64,
+    /// Queries with the answers they had, to be asked again after a restore.
+    pub samples: Vec<Sample>,
+}
+
+// serde's skip_serializing_if hands over a reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+impl Collection {
+    /// Whether `count` objects after a restore agree with what was counted around the capture.
+    pub fn agrees_with(&self, count: u64) -> bool {
+        let (low, high) = (self.count_before.min(self.count_after), self.count_before.max(self.count_after));
+        (low..=high).contains(&count)
+    }
+}
+
+/// A nearest-neighbour query by the vector of a stored object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    /// Tenant it is asked of, in a collection that has tenants.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub tenant: Option<String>,
+    /// Which of the object's vectors, in a collection whose objects have several.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub vector: Option<String>,
+    /// Id of the object whose vector is searched for.
+    pub near_object: String,
+    /// How many answers were asked for.
+    pub limit: u32,
+    /// Ids of the answers, nearest first.
+    pub ids: Vec<String>,
+}
+
+/// One object of a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectEntry {
+    /// Key below `backups/<backup_id>/`.
+    pub key: String,
+    /// Bytes.
+    pub size: u64,
+    /// SHA-256 of the content, lower-case hexadecimal, as `sha256sum` prints it.
+    pub sha256: String,
+    /// ETag when it was hashed: tells cheaply that the object is still the same.
+    pub etag: String,
+}
+
+/// A manifest that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ManifestError {
+    /// Truncated, not JSON, or without a field it must have.
+    #[error("the manifest of backup {id} is damaged: {why}; restore an older backup (`perennial backup list`)")]
+    Damaged {
+        /// Backup it belongs to.
+        id: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// Written by a later version.
+    #[error("the manifest of backup {id} has format {format}, this program reads up to {FORMAT}; update it")]
+    Newer {
+        /// Backup it belongs to.
+        id: String,
+        /// Its format.
+        format: u64,
+    },
+}
+
+impl Manifest {
+    /// Reads and checks the manifest of the backup called `id`.
+    ///
+    /// Whoever can write to the bucket could have written it, so keys that leave the backup's folder, sizes that do not
+    /// add up and a manifest that belongs to another backup are refused like truncation.
+    pub fn parse(id: &str, body: &[u8]) -> Result<Self, ManifestError> {
+        let damaged = |why: String| ManifestError::Damaged { id: id.into(), why };
+        let value: serde_json::Value = serde_json::from_slice(body).map_err(|e| damaged(e.to_string()))?;
+        match value.get("format").and_then(serde_json::Value::as_u64) {
+            Some(format) if format > u64::from(FORMAT) => return Err(ManifestError::Newer { id: id.into(), format }),
+            Some(1) => {}
+            _ => return Err(damaged("it has no format number that is known".into())),
+        }
+        let manifest: Self = serde_json::from_value(value).map_err(|e| damaged(e.to_string()))?;
+        manifest.check(id).map_err(damaged)?;
+        Ok(manifest)
+    }
+
+    /// The manifest as it is stored: indented, one newline at the end.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        to_json(self)
+    }
+
+    fn check(&self, id: &str) -> Result<(), String> {
+        if self.backup_id.as_str() != id {
+            return Err(format!("it says that it belongs to backup {}", self.backup_id));
+        }
+        let mut seen = BTreeSet::new();
+        let mut sum = 0_u64;
+        for object in &self.objects {
+            let inside = !object.key.starts_with('/')
+                && !object.key.contains(['\\', '\0'])
+                && object.key.split('/').all(|part| !part.is_empty() && part != "." && part != "..");
+            if !inside {
+                return Err(format!("object key {:?} leaves the backup's folder", object.key));
+            }
+            if !seen.insert(&object.key) {
+                return Err(format!("object key {:?} stands twice", object.key));
+            }
+            if object.sha256.len() != 64 || !object.sha256.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+                return Err(format!("object {:?} has no SHA-256", object.key));
+            }
+            sum = sum.checked_add(object.size).ok_or("the sizes of its objects overflow")?;
+        }
+        if self.objects.is_empty() {
+            return Err("it names no object".into());
+        }
+        if sum != self.size_bytes {
+            return Err(format!("size_bytes is {}, its objects add up to {sum}", self.size_bytes));
+        }
+        Ok(())
+    }
+}
+
+/// JSON as all of Perennial's documents are stored.
+pub(crate) fn to_json<T: Serialize>(value: &T) -> Vec<u8> {
+    // Serialising plain data with string keys cannot fail: there is no map with other keys and no failing Serialize.
+    let mut bytes = serde_json::to_vec_pretty(value).unwrap_or_default();
+    bytes.push(b'\n');
+    bytes
+}
+
+/// A small manifest for tests of other modules.
+#[cfg(any(test, feature = "testing"))]
+pub fn example(id: &BackupId, objects: &[(&str, &[u8])]) -> Manifest {
+    let at = id.made_at().unwrap_or(Timestamp::UNIX_EPOCH);
+    let size_bytes = objects.iter().map(|(_, body)| body.len() as u64).sum();
+    Manifest {
+        format: FORMAT,
+        backup_id: id.clone(),
+        path: format!("s3://bucket/prefix/backups/{id}"),
+        target: "docs".into(),
+        engine: "weaviate".into(),
+        engine_version: "1.39.0".into(),
+        host_name: "weaviate-0".into(),
+        method: "native".into(),
+        kind: BackupKind::Base,
+        parent: None,
+        reason: Reason::Scheduled,
+        generation: id.generation().unwrap_or_default(),
+        owner: Some("i-0aaaaaaaaaaaaaaaa".into()),
+        started_at: at,
+        finished_at: at,
+        capture_seconds: 2.0,
+        size_bytes,
+        collections: vec![Collection {
+            name: "Doc".into(),
+            count_before: 3,
+            count_after: 3,
+            uncounted_tenants: 0,
+            samples: vec![],
+        }],
+        objects: objects
+            .iter()
+            .map(|(key, body)| ObjectEntry {
+                key: (*key).into(),
+                size: body.len() as u64,
+                sha256: crate::verify::sha256_hex(body),
+                etag: String::new(),
+            })
+            .collect(),
+        tool_version: "0.1.0".into(),
+        backup_and_restore_path: Some("/workspace/weaviate/data".into()),
+        latest_snapshot: id.to_string(),
+        latest_snapshot_to_path: format!("s3://bucket/prefix/backups/{id}"),
+        latest_snapshot_size_in_mb: size_bytes.div_ceil(1 << 20),
+        latest_snapshot_upload_duration_in_seconds: 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const ID: &str = "20261121t105501z-g0003-7f3a9c";
+
+    fn good() -> serde_json::Value {
+        let id = ID.parse().expect("an id");
+        serde_json::from_slice(&example(&id, &[("backup_config.json", b"{}")]).to_bytes()).expect("JSON")
+    }
+
+    /// A manifest as the first version wrote it must be readable for ever.
+    #[test]
+    fn format_1_is_read() {
+        let body = include_bytes!("../fixtures/manifest-v1.json");
+        let manifest = Manifest::parse(ID, body).expect("format 1");
+        assert_eq!(manifest.generation, Generation(3));
+        assert_eq!(manifest.collections[0].samples[0].ids.len(), 2);
+        assert_eq!(manifest.objects[1].key, "weaviate-0/Doc/chunk-1");
+    }
+
+    #[test]
+    fn unknown_fields_are_ignored_and_unknown_formats_refused() {
+        let mut value = good();
+        value["colour"] = json!("blue");
+        assert!(Manifest::parse(ID, value.to_string().as_bytes()).is_ok());
+        value["format"] = json!(2);
+        let error = Manifest::parse(ID, value.to_string().as_bytes()).expect_err("newer");
+        assert_eq!(error, ManifestError::Newer { id: ID.into(), format: 2 });
+    }
+
+    #[test]
+    fn every_truncation_is_refused() {
+        let body = good().to_string();
+        for end in 0..body.len() {
+            assert!(Manifest::parse(ID, &body.as_bytes()[..end]).is_err(), "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn hostile_manifests_are_refused() {
+        type Change = fn(&mut serde_json::Value);
+        let rows: [(&str, Change); 9] = [
+            ("leaves", |v| v["objects"][0]["key"] = json!("../other/manifest.json")),
+            ("leaves", |v| v["objects"][0]["key"] = json!("/etc/passwd")),
+            ("leaves", |v| v["objects"][0]["key"] = json!("a//b")),
+            ("twice", |v| {
+                let first = v["objects"][0].clone();
+                v["objects"].as_array_mut().expect("a list").push(first);
+            }),
+            ("SHA-256", |v| v["objects"][0]["sha256"] = json!("abc")),
+            ("add up", |v| v["size_bytes"] = json!(1)),
+            ("names no object", |v| v["objects"] = json!([])),
+            ("belongs to", |v| v["backup_id"] = json!("other")),
+            ("negative", |v| v["objects"][0]["size"] = json!(-1)),
+        ];
+        for (word, change) in rows {
+            let mut value = good();
+            change(&mut value);
+            let error = Manifest::parse(ID, value.to_string().as_bytes()).expect_err(word);
+            let known = matches!(error, ManifestError::Damaged { .. });
+            assert!(known && (word == "negative" || error.to_string().contains(word)), "{word}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_count_agrees_between_before_and_after() {
+        let mut collection =
+            Collection { name: "Doc".into(), count_before: 10, count_after: 12, uncounted_tenants: 0, samples: vec![] };
+        assert!([10, 11, 12].iter().all(|n| collection.agrees_with(*n)));
+        assert!(!collection.agrees_with(9) && !collection.agrees_with(13));
+        collection.count_after = 8;
+        assert!(collection.agrees_with(9) && !collection.agrees_with(7));
+    }
+}

@@ -1,0 +1,187 @@
+//! One target's settings: the same YAML from a file or from the SSM parameter `/perennial/targets/<name>`.
+//!
+//! Unknown keys are refused and every value is checked, because a setting that is silently ignored in a disaster
+//! recovery tool is found out on the worst day. Every error names the file, the key, the value and what is allowed.
+
+mod parse;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use parse::{SettingsError, parse};
+
+/// The database engines that can be a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    /// Weaviate, single node.
+    Weaviate,
+}
+
+impl Engine {
+    /// The word in settings, object names and messages.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Weaviate => "weaviate",
+        }
+    }
+}
+
+/// One database that Perennial looks after.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Target {
+    /// Lower-case letters, digits and `-`; part of resource names.
+    pub name: String,
+    /// Which engine it is.
+    pub engine: Engine,
+    /// Where the engine answers, seen from its own instance: `http://127.0.0.1:8080`.
+    pub url: String,
+    /// Where the engine's API key is; `None` for an engine without authentication.
+    pub api_key: Option<SecretSource>,
+    /// The engine's own pinned host name (Weaviate: `CLUSTER_HOSTNAME`). A backup restores only under the name it was
+    /// made under.
+    pub host_name: Option<String>,
+    /// The engine's data folder on its instance, for the checks of free space and left-over folders.
+    pub data_dir: Option<PathBuf>,
+    /// Where the backups are.
+    pub repository: RepositorySettings,
+    /// The Auto Scaling group of one; `None` for a database that is only backed up.
+    pub auto_scaling: Option<AutoScaling>,
+    /// The stable address; `None` where clients find the instance in another way.
+    pub endpoint: Option<Endpoint>,
+    /// Promises about backups.
+    pub backup: BackupPolicy,
+    /// How a restore may go.
+    pub restore: RestorePolicy,
+    /// What `doctor` holds the instance to.
+    pub checks: Checks,
+}
+
+/// Where a secret is. The secret itself never stands in the settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretSource {
+    /// Name or ARN in Secrets Manager; the secret string is the key.
+    SecretsManager(String),
+    /// An environment variable.
+    Env(String),
+    /// A file, whose content without surrounding white space is the key.
+    File(PathBuf),
+}
+
+/// Where the repository is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RepositorySettings {
+    /// `s3://bucket/prefix`
+    S3 {
+        /// Bucket name.
+        bucket: String,
+        /// Key prefix without slashes at either end; may be empty.
+        prefix: String,
+        /// Region of the bucket; `None` for the caller's own.
+        region: Option<String>,
+        /// KMS key id or ARN for SSE-KMS; `None` for the bucket's default encryption.
+        kms_key: Option<String>,
+        /// Account id that must own the bucket, so that a bucket name taken over by somebody else is refused.
+        bucket_owner: Option<String>,
+    },
+    /// `file:///path`
+    Folder {
+        /// Absolute path.
+        path: PathBuf,
+    },
+}
+
+/// The group that keeps one instance alive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AutoScaling {
+    /// Group name.
+    pub group: String,
+    /// Lifecycle hook on `autoscaling:EC2_INSTANCE_LAUNCHING`.
+    pub launch_hook: String,
+    /// Lifecycle hook on `autoscaling:EC2_INSTANCE_TERMINATING`.
+    pub terminate_hook: String,
+    /// SSM document that starts the agent.
+    pub document: String,
+    /// How long an instance may take to register with SSM before its restore counts as failed.
+    pub registration_timeout: Duration,
+}
+
+/// The stable address that clients use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Endpoint {
+    /// An Elastic IP.
+    ElasticIp(ElasticIp),
+}
+
+/// Which Elastic IP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ElasticIp {
+    /// By allocation id.
+    Allocation(String),
+    /// By tag; one is allocated and tagged when none has it and `allocate` is set.
+    Tag {
+        /// Tag key.
+        key: String,
+        /// Tag value.
+        value: String,
+        /// Whether one may be allocated.
+        allocate: bool,
+    },
+}
+
+/// Promises about backups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackupPolicy {
+    /// The newest good backup may be this old.
+    pub max_age: Duration,
+    /// One backup may take this long.
+    pub timeout: Duration,
+}
+
+/// What is done when there is nothing to restore.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EmptyRepository {
+    /// Alert and do not put an empty database in service.
+    Refuse,
+    /// The first launch starts with an empty database.
+    Allow,
+}
+
+/// How a restore may go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestorePolicy {
+    /// One restore may take this long.
+    pub timeout: Duration,
+    /// A restore without progress for this long has failed.
+    pub stalled_after: Duration,
+    /// Restores tried on one instance before it is given up; each later one takes an older backup.
+    pub attempts: u32,
+    /// What an empty repository means.
+    pub empty_repository: EmptyRepository,
+}
+
+/// What `doctor` holds the instance to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checks {
+    /// Free space at `data_dir`, GiB.
+    pub min_free_disk_gib: u64,
+    /// Available memory, percent of all.
+    pub min_free_memory_percent: u64,
+    /// One-minute load average divided by the number of CPUs.
+    pub max_load_per_cpu: f64,
+}
+
+impl Target {
+    /// The SSM parameter that holds the settings of the target called `name`.
+    pub fn parameter_name(name: &str) -> String {
+        format!("/perennial/targets/{name}")
+    }
+}
+
+impl std::fmt::Display for RepositorySettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::S3 { bucket, prefix, .. } => write!(f, "s3://{bucket}/{prefix}"),
+            Self::Folder { path } => write!(f, "file://{}", path.display()),
+        }
+    }
+}

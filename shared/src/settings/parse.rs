@@ -1,0 +1,477 @@
+//! From YAML to checked [`Target`]s.
+//!
+//! Two steps: serde takes the text apart and refuses unknown keys, then each value is checked by the rule of its
+//! kind. Both report through [`SettingsError::Key`], so a person reads the same sentence for a typo and for a bad value.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{
+    AutoScaling, BackupPolicy, Checks, ElasticIp, EmptyRepository, Endpoint, Engine, RepositorySettings, RestorePolicy,
+    SecretSource, Target,
+};
+
+/// Settings that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SettingsError {
+    /// Not YAML at all.
+    #[error("{file}: not readable as YAML: {message}")]
+    Syntax {
+        /// File or SSM parameter.
+        file: String,
+        /// What the parser says, with line and column.
+        message: String,
+    },
+    /// One key is unknown, missing or has a value that is not allowed.
+    #[error("{file}: {key}: {value} is not allowed; {allowed}")]
+    Key {
+        /// File or SSM parameter.
+        file: String,
+        /// Dotted path of the key.
+        key: String,
+        /// The value as given, or `(nothing)`.
+        value: String,
+        /// What is allowed.
+        allowed: String,
+    },
+}
+
+/// Parses and checks the settings in `text`; `file` is what errors call it.
+pub fn parse(file: &str, text: &str) -> Result<Target, SettingsError> {
+    let value: Value = serde_saphyr::from_str(text)
+        .map_err(|e| SettingsError::Syntax { file: file.into(), message: e.to_string() })?;
+    let raw: Raw = serde_path_to_error::deserialize(&value).map_err(|e| {
+        let key = e.path().to_string();
+        Check { file, all: &value }.error(&key, &e.into_inner().to_string())
+    })?;
+    raw.check(&Check { file, all: &value })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    name: String,
+    engine: String,
+    #[serde(default = "default_url")]
+    url: String,
+    api_key: Option<RawSecret>,
+    host_name: Option<String>,
+    data_dir: Option<PathBuf>,
+    repository: RawRepository,
+    auto_scaling: Option<RawAutoScaling>,
+    endpoint: Option<RawEndpoint>,
+    #[serde(default)]
+    backup: RawBackup,
+    #[serde(default)]
+    restore: RawRestore,
+    #[serde(default)]
+    checks: RawChecks,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSecret {
+    secret: Option<String>,
+    env: Option<String>,
+    file: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(
+    untagged,
+    expecting = "a URL such as s3://bucket/prefix or file:///path, or a map with url, region, kms_key, bucket_owner"
+)]
+enum RawRepository {
+    Url(String),
+    Map(RawRepositoryMap),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRepositoryMap {
+    url: String,
+    region: Option<String>,
+    kms_key: Option<String>,
+    bucket_owner: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawAutoScaling {
+    group: String,
+    launch_hook: Option<String>,
+    terminate_hook: Option<String>,
+    document: Option<String>,
+    registration_timeout: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawEndpoint {
+    kind: String,
+    allocation_id: Option<String>,
+    tag: Option<RawTag>,
+    #[serde(default)]
+    allocate: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTag {
+    key: String,
+    value: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawBackup {
+    max_age: Option<String>,
+    timeout: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawRestore {
+    timeout: Option<String>,
+    stalled_after: Option<String>,
+    attempts: Option<u32>,
+    empty_repository: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawChecks {
+    min_free_disk_gib: Option<u64>,
+    min_free_memory_percent: Option<u64>,
+    max_load_per_cpu: Option<f64>,
+}
+
+fn default_url() -> String {
+    "http://127.0.0.1:8080".into()
+}
+
+/// Said for every mistake below `api_key`: serde's own message would repeat the value.
+const API_KEY_ALLOWED: &str =
+    "exactly one of: secret (name or ARN in Secrets Manager), env (variable name), file (absolute path)";
+
+/// What the checks need to name what is wrong.
+struct Check<'a> {
+    file: &'a str,
+    all: &'a Value,
+}
+
+impl Check<'_> {
+    fn error(&self, key: &str, allowed: &str) -> SettingsError {
+        let found = key.split('.').try_fold(self.all, |node, part| node.get(part));
+        // Whoever puts the key itself where only its place belongs must not meet it again in a log.
+        let secret = key.split('.').next() == Some("api_key");
+        let value = match found {
+            Some(_) if secret => "(hidden)".into(),
+            Some(Value::Object(map)) => format!("{{{}}}", map.keys().cloned().collect::<Vec<_>>().join(", ")),
+            Some(value) => value.to_string(),
+            None => "(nothing)".into(),
+        };
+        let key = if key.is_empty() || key == "." { "(top level)" } else { key };
+        let allowed = if secret { API_KEY_ALLOWED } else { allowed };
+        SettingsError::Key { file: self.file.into(), key: key.into(), value, allowed: allowed.into() }
+    }
+
+    fn that(&self, fits: bool, key: &str, allowed: &str) -> Result<(), SettingsError> {
+        if fits { Ok(()) } else { Err(self.error(key, allowed)) }
+    }
+
+    /// A name of letters, digits and `extra`, as long as AWS lets it be.
+    fn name(&self, key: &str, value: &str, longest: usize, extra: &str) -> Result<(), SettingsError> {
+        let fits = (1..=longest).contains(&value.len())
+            && value.chars().all(|c| c.is_ascii_alphanumeric() || extra.contains(c));
+        self.that(fits, key, &format!("1 to {longest} letters, digits or any of {extra:?}"))
+    }
+
+    fn duration(
+        &self,
+        key: &str,
+        value: Option<&String>,
+        default: &str,
+        least: &str,
+        most: &str,
+    ) -> Result<Duration, SettingsError> {
+        let of = |text: &str| text.parse::<SignedDuration>().ok().and_then(|d| Duration::try_from(d).ok());
+        let (low, high) = (of(least).unwrap_or_default(), of(most).unwrap_or(Duration::MAX));
+        let text = value.map_or(default, String::as_str);
+        of(text)
+            .filter(|d| (low..=high).contains(d))
+            .ok_or_else(|| self.error(key, &format!("a duration from {least} to {most}, such as {default}")))
+    }
+}
+
+impl Raw {
+    fn check(self, check: &Check) -> Result<Target, SettingsError> {
+        check.that(
+            (1..=40).contains(&self.name.len())
+                && self.name.starts_with(|c: char| c.is_ascii_lowercase())
+                && self.name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'),
+            "name",
+            "1 to 40 lower-case letters, digits or -, beginning with a letter",
+        )?;
+        check.that(self.engine == "weaviate", "engine", "one of: weaviate")?;
+        let host = self.url.strip_prefix("http://").or_else(|| self.url.strip_prefix("https://"));
+        let plain = host.is_some_and(|h| !h.is_empty() && !h.contains(['/', '?', '#', '@', ' ']));
+        check.that(plain, "url", "http://HOST:PORT or https://HOST:PORT, without path or user name")?;
+        if let Some(host) = &self.host_name {
+            check.name("host_name", host, 253, "-.")?;
+        }
+        if let Some(dir) = &self.data_dir {
+            check.that(dir.is_absolute(), "data_dir", "an absolute path")?;
+        }
+        Ok(Target {
+            engine: Engine::Weaviate,
+            api_key: self.api_key.map(|s| s.check(check)).transpose()?,
+            repository: self.repository.check(check)?,
+            auto_scaling: self.auto_scaling.map(|a| a.check(&self.name, check)).transpose()?,
+            endpoint: self.endpoint.map(|e| e.check(check)).transpose()?,
+            backup: self.backup.check(check)?,
+            restore: self.restore.check(check)?,
+            checks: self.checks.check(check)?,
+            name: self.name,
+            url: self.url,
+            host_name: self.host_name,
+            data_dir: self.data_dir,
+        })
+    }
+}
+
+impl RawSecret {
+    fn check(self, check: &Check) -> Result<SecretSource, SettingsError> {
+        match (self.secret, self.env, self.file) {
+            (Some(name), None, None) if !name.is_empty() => Ok(SecretSource::SecretsManager(name)),
+            (None, Some(name), None) if !name.is_empty() => Ok(SecretSource::Env(name)),
+            (None, None, Some(path)) if path.is_absolute() => Ok(SecretSource::File(path)),
+            _ => Err(check.error("api_key", API_KEY_ALLOWED)),
+        }
+    }
+}
+
+impl RawRepository {
+    fn check(self, check: &Check) -> Result<RepositorySettings, SettingsError> {
+        let (key, map) = match self {
+            Self::Url(url) => ("repository", RawRepositoryMap { url, region: None, kms_key: None, bucket_owner: None }),
+            Self::Map(map) => ("repository.url", map),
+        };
+        if let Some(path) = map.url.strip_prefix("file://") {
+            let path = PathBuf::from(path);
+            check.that(path.is_absolute(), key, "file:// with an absolute path, such as file:///var/backups/docs")?;
+            let only_s3 = map.region.is_none() && map.kms_key.is_none() && map.bucket_owner.is_none();
+            check.that(only_s3, "repository", "only url: region, kms_key and bucket_owner go with s3://")?;
+            return Ok(RepositorySettings::Folder { path });
+        }
+        let allowed = "s3://BUCKET/PREFIX or file:///PATH";
+        let rest = map.url.strip_prefix("s3://").ok_or_else(|| check.error(key, allowed))?;
+        let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+        let prefix = prefix.trim_end_matches('/');
+        let bucket_fits = (3..=63).contains(&bucket.len())
+            && bucket.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.');
+        check.that(
+            bucket_fits,
+            key,
+            "s3://BUCKET/PREFIX with a bucket name of 3 to 63 lower-case letters, digits, - or .",
+        )?;
+        let prefix_fits = prefix.split('/').all(|part| part != "." && part != "..")
+            && !prefix.contains("//")
+            && prefix.chars().all(|c| c.is_ascii_alphanumeric() || "/-_.=".contains(c));
+        check.that(prefix_fits, key, "a prefix of letters, digits and / - _ . = without empty, . or .. parts")?;
+        if let Some(owner) = &map.bucket_owner {
+            let digits = owner.len() == 12 && owner.bytes().all(|b| b.is_ascii_digit());
+            check.that(digits, "repository.bucket_owner", "an AWS account id: 12 digits in quotes")?;
+        }
+        Ok(RepositorySettings::S3 {
+            bucket: bucket.into(),
+            prefix: prefix.into(),
+            region: map.region,
+            kms_key: map.kms_key,
+            bucket_owner: map.bucket_owner,
+        })
+    }
+}
+
+impl RawAutoScaling {
+    fn check(self, target: &str, check: &Check) -> Result<AutoScaling, SettingsError> {
+        let launch_hook = self.launch_hook.unwrap_or_else(|| "perennial-launch".into());
+        let terminate_hook = self.terminate_hook.unwrap_or_else(|| "perennial-terminate".into());
+        let document = self.document.unwrap_or_else(|| format!("perennial-{target}"));
+        let group_fits = (1..=255).contains(&self.group.len()) && !self.group.contains(':');
+        check.that(
+            group_fits,
+            "auto_scaling.group",
+            "the name (not the ARN) of an Auto Scaling group, 1 to 255 characters",
+        )?;
+        check.name("auto_scaling.launch_hook", &launch_hook, 255, "-_/")?;
+        check.name("auto_scaling.terminate_hook", &terminate_hook, 255, "-_/")?;
+        check.name("auto_scaling.document", &document, 128, "-_.")?;
+        let key = "auto_scaling.registration_timeout";
+        let registration_timeout = check.duration(key, self.registration_timeout.as_ref(), "15m", "1s", "2h")?;
+        Ok(AutoScaling { group: self.group, launch_hook, terminate_hook, document, registration_timeout })
+    }
+}
+
+impl RawEndpoint {
+    fn check(self, check: &Check) -> Result<Endpoint, SettingsError> {
+        check.that(self.kind == "elastic_ip", "endpoint.kind", "one of: elastic_ip")?;
+        let elastic_ip = match (self.allocation_id, self.tag) {
+            (Some(id), None) => {
+                check.that(id.starts_with("eipalloc-"), "endpoint.allocation_id", "an allocation id: eipalloc-…")?;
+                check.that(
+                    !self.allocate,
+                    "endpoint.allocate",
+                    "false with allocation_id: only a tag can be given to a new address",
+                )?;
+                ElasticIp::Allocation(id)
+            }
+            (None, Some(tag)) => ElasticIp::Tag { key: tag.key, value: tag.value, allocate: self.allocate },
+            _ => return Err(check.error("endpoint", "exactly one of: allocation_id, tag {key, value}")),
+        };
+        Ok(Endpoint::ElasticIp(elastic_ip))
+    }
+}
+
+impl RawBackup {
+    fn check(self, check: &Check) -> Result<BackupPolicy, SettingsError> {
+        Ok(BackupPolicy {
+            max_age: check.duration("backup.max_age", self.max_age.as_ref(), "26h", "1m", "8784h")?,
+            timeout: check.duration("backup.timeout", self.timeout.as_ref(), "2h", "10s", "48h")?,
+        })
+    }
+}
+
+impl RawRestore {
+    fn check(self, check: &Check) -> Result<RestorePolicy, SettingsError> {
+        let attempts = self.attempts.unwrap_or(2);
+        check.that((1..=10).contains(&attempts), "restore.attempts", "1 to 10")?;
+        let empty_repository = match self.empty_repository.as_deref() {
+            None | Some("refuse") => EmptyRepository::Refuse,
+            Some("allow") => EmptyRepository::Allow,
+            Some(_) => return Err(check.error("restore.empty_repository", "one of: refuse, allow")),
+        };
+        Ok(RestorePolicy {
+            timeout: check.duration("restore.timeout", self.timeout.as_ref(), "2h", "10s", "48h")?,
+            stalled_after: check.duration("restore.stalled_after", self.stalled_after.as_ref(), "10m", "5s", "48h")?,
+            attempts,
+            empty_repository,
+        })
+    }
+}
+
+impl RawChecks {
+    fn check(self, check: &Check) -> Result<Checks, SettingsError> {
+        let percent = self.min_free_memory_percent.unwrap_or(5);
+        check.that(percent <= 100, "checks.min_free_memory_percent", "0 to 100")?;
+        let load = self.max_load_per_cpu.unwrap_or(4.0);
+        check.that(load > 0.0 && load.is_finite(), "checks.max_load_per_cpu", "a number above 0")?;
+        Ok(Checks {
+            min_free_disk_gib: self.min_free_disk_gib.unwrap_or(10),
+            min_free_memory_percent: percent,
+            max_load_per_cpu: load,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FULL: &str = r#"
+name: docs
+engine: weaviate
+url: http://127.0.0.1:8080
+api_key: {secret: perennial/docs/weaviate-api-key}
+host_name: weaviate-0
+data_dir: /workspace/weaviate/data
+repository: {url: "s3://my-backups/weaviate/prod/", region: us-east-1, kms_key: alias/backups, bucket_owner: "123456789012"}
+auto_scaling: {group: docs}
+endpoint: {kind: elastic_ip, tag: {key: Name, value: weaviate-eip}, allocate: true}
+backup: {max_age: 26h, timeout: 90m}
+restore: {timeout: 1h, stalled_after: 5m, attempts: 3, empty_repository: allow}
+checks: {min_free_disk_gib: 20, min_free_memory_percent: 10, max_load_per_cpu: 2.5}
+"#;
+
+    #[test]
+    fn everything_can_be_set() {
+        let target = parse("docs.yaml", FULL).expect("valid");
+        assert_eq!(target.api_key, Some(SecretSource::SecretsManager("perennial/docs/weaviate-api-key".into())));
+        assert_eq!(target.repository.to_string(), "s3://my-backups/weaviate/prod");
+        let group = target.auto_scaling.expect("a group");
+        assert_eq!((group.launch_hook.as_str(), group.document.as_str()), ("perennial-launch", "perennial-docs"));
+        assert_eq!(target.backup.timeout, Duration::from_secs(5400));
+        assert_eq!(target.restore.empty_repository, EmptyRepository::Allow);
+    }
+
+    #[test]
+    fn little_must_be_set_and_defaults_are_safe() {
+        let target = parse("t.yaml", "{name: t, engine: weaviate, repository: 'file:///b'}").expect("valid");
+        assert_eq!(target.restore.empty_repository, EmptyRepository::Refuse);
+        assert_eq!(target.repository, RepositorySettings::Folder { path: "/b".into() });
+        assert_eq!(target.auto_scaling, None);
+    }
+
+    /// One bad value a row: what replaces what, the key named, and a word of what is allowed.
+    #[test]
+    fn a_bad_value_is_named_with_its_file_and_key() {
+        let rows = [
+            ("name: docs", "name: Docs", "name", "lower-case"),
+            ("engine: weaviate", "engine: mysql", "engine", "one of: weaviate"),
+            ("http://127.0.0.1:8080", "http://u:p@h/x", "url", "http://HOST:PORT"),
+            ("host_name: weaviate-0", "host_name: 'a b'", "host_name", "letters"),
+            ("data_dir: /workspace", "data_dir: workspace", "data_dir", "absolute"),
+            ("s3://my-backups/", "s3://My_Backups/", "repository.url", "bucket name"),
+            ("weaviate/prod/", "weaviate/../prod", "repository.url", "without empty"),
+            ("\"123456789012\"", "\"12345\"", "repository.bucket_owner", "12 digits"),
+            ("{group: docs}", "{group: 'arn:aws:x'}", "auto_scaling.group", "not the ARN"),
+            ("{group: docs}", "{group: docs, document: 'a b'}", "auto_scaling.document", "letters"),
+            ("elastic_ip", "floating_ip", "endpoint.kind", "one of: elastic_ip"),
+            ("timeout: 90m", "timeout: soon", "backup.timeout", "a duration from"),
+            ("timeout: 90m", "timeout: 72h", "backup.timeout", "to 48h"),
+            ("attempts: 3", "attempts: 0", "restore.attempts", "1 to 10"),
+            ("empty_repository: allow", "empty_repository: maybe", "restore.empty_repository", "refuse, allow"),
+            (
+                "min_free_memory_percent: 10",
+                "min_free_memory_percent: 101",
+                "checks.min_free_memory_percent",
+                "0 to 100",
+            ),
+            ("attempts: 3", "attempts: many", "restore.attempts", "expected u32"),
+            ("attempts: 3", "atempts: 3", "restore.atempts", "unknown field"),
+            ("backup: {", "backups: {", "backups", "unknown field"),
+        ];
+        for (old, new, key, allowed) in rows {
+            assert!(FULL.contains(old), "{old}");
+            let error = parse("docs.yaml", &FULL.replacen(old, new, 1)).expect_err(new).to_string();
+            assert!(error.starts_with(&format!("docs.yaml: {key}: ")), "{new}: {error}");
+            assert!(error.contains(allowed), "{new}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_missing_key_is_named() {
+        let error = parse("t.yaml", "{name: t, engine: weaviate}").expect_err("no repository").to_string();
+        assert!(error.contains("repository"), "{error}");
+    }
+
+    #[test]
+    fn a_key_written_into_the_settings_is_refused_and_not_repeated() {
+        let text = FULL.replace("{secret: perennial/docs/weaviate-api-key}", "sk-very-secret");
+        let error = parse("docs.yaml", &text).expect_err("a plain key").to_string();
+        assert!(error.contains("api_key: (hidden)") && !error.contains("sk-very"), "{error}");
+        let text = FULL.replace("{secret: perennial/docs/weaviate-api-key}", "{key: sk-very-secret}");
+        let error = parse("docs.yaml", &text).expect_err("a plain key").to_string();
+        assert!(!error.contains("sk-very"), "{error}");
+    }
+
+    #[test]
+    fn text_that_is_not_yaml_says_where() {
+        let error = parse("docs.yaml", "name: [").expect_err("bad").to_string();
+        assert!(error.starts_with("docs.yaml: not readable as YAML"), "{error}");
+    }
+}
