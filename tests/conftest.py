@@ -27,5 +27,6 @@ def make_cloud(tmp_path: Path) -> Iterator[Callable[..., LocalCloud]]:
 
 @pytest.fixture
 def cloud(make_cloud: Callable[..., LocalCloud]) -> LocalCloud:
-    """A cloud whose long clocks run a hundred times faster, whose schedules run only on demand, and whose instances have no programs."""
-    return make_cloud(timing=Timing(clock_speed=100, schedule_speed=0), programs=[])
+    """A cloud without long delays, whose long clocks run a hundred times faster, whose schedules run only on demand, and whose instances have no programs."""
+    quick = Timing(boot=0.1, shutdown=0.1, health_check=0.1, launch_retry=0.3, ssm_register=0.2, clock_speed=100, schedule_speed=0)
+    return make_cloud(timing=quick, programs=[])

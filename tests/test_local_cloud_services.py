@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError, FlexibleChecksumError, ResponseStreamingError
 from local_cloud import Timing, wait_for
+from local_cloud.policies import allowed
 from local_cloud.schedules import cron_matches
 from local_cloud.template import TemplateError
 
+FUNCTIONS = ("LifecycleFunction", "BackupFunction", "VerifyFunction", "AlertFunction")
 ECHO = Path(__file__).parent / "local_cloud" / "echo_function.py"
 TEMPLATE = """
 Transform: AWS::Serverless-2016-10-31
@@ -207,6 +209,39 @@ def test_mail_is_caught_and_subjects_are_checked(cloud):
             sns.publish(TopicArn=topic, Subject=subject, Message="text")
 
 
+# ---- rights -------------------------------------------------------------------------------------------------------------------
+
+POLICY = {"Statement": [
+    {"Effect": "Allow", "Action": ["s3:Get*"], "Resource": "arn:aws:s3:::b/p/*"},
+    {"Effect": "Allow", "Action": "s3:ListBucket", "Resource": "arn:aws:s3:::b", "Condition": {"StringLikeIfExists": {"s3:prefix": "p/*"}}},
+    {"Effect": "Allow", "Action": "ssm:SendCommand", "Resource": "*", "Condition": {"StringEquals": {"ssm:resourceTag/Name": "docs"}}},
+    {"Effect": "Deny", "Action": "*", "Resource": "arn:aws:s3:::b/p/secret"}]}
+
+
+@pytest.mark.parametrize(("action", "resource", "context", "expected"), [
+    ("s3:GetObject", "arn:aws:s3:::b/p/key", {}, True), ("s3:PutObject", "arn:aws:s3:::b/p/key", {}, False),
+    ("s3:GetObject", "arn:aws:s3:::b/other", {}, False), ("s3:GetObject", "arn:aws:s3:::b/p/secret", {}, False),
+    ("s3:ListBucket", "arn:aws:s3:::b", {}, True), ("s3:ListBucket", "arn:aws:s3:::b", {"s3:prefix": "q/"}, False),
+    ("ssm:SendCommand", "x", {}, False), ("ssm:SendCommand", "x", {"ssm:resourcetag/name": "docs"}, True)])
+def test_policies_are_decided_as_iam_does(action, resource, context, expected):
+    assert allowed([POLICY], action, resource, context) is expected
+
+
+def test_what_a_role_would_not_allow_is_recorded_with_its_caller(cloud):
+    database = cloud.create_database_stack()
+    cloud.deploy(Path(__file__).parents[1] / "infra" / "template.yaml", database.parameters(), dict.fromkeys(FUNCTIONS, ECHO))
+
+    def as_function(service, name):
+        return cloud.client(service, user_agent_appid=f"perennial-docs-{name}")
+    as_function("ssm", "backup").get_parameter(Name="/perennial/targets/docs")
+    as_function("s3", "backup").put_object(Bucket=database.bucket, Key="weaviate/runs/backup-1/claim.json", Body=b"{}")
+    assert cloud.denied == []
+    as_function("s3", "backup").put_object(Bucket=database.bucket, Key="weaviate/latest_weaviate_backup.manifest.json", Body=b"{}")
+    as_function("ec2", "verify").describe_addresses()
+    assert [(d["caller"], d["action"]) for d in cloud.denied] == [
+        ("perennial-docs-backup", "s3:PutObject"), ("perennial-docs-verify", "ec2:DescribeAddresses")]
+
+
 # ---- injected errors ----------------------------------------------------------------------------------------------------------
 
 def test_api_errors_are_injected_by_call_and_a_lost_reply_has_happened(cloud):
@@ -328,8 +363,7 @@ def test_this_projects_template_is_deployed_whole(make_cloud):
     cloud = make_cloud(timing=Timing(schedule_speed=0), programs=[])
     database = cloud.create_database_stack()
     template = Path(__file__).parents[1] / "infra" / "template.yaml"
-    stack = cloud.deploy(template, database.parameters(), dict.fromkeys(
-        ("LifecycleFunction", "BackupFunction", "VerifyFunction", "AlertFunction"), ECHO))
+    stack = cloud.deploy(template, database.parameters(), dict.fromkeys(FUNCTIONS, ECHO))
     assert stack["RunDocument"] == database.document
     database.set_capacity(1)
     hook = wait_for("the hook's event", lambda: [

@@ -31,6 +31,7 @@ from .events import EventBus
 from .functions import Functions
 from .machine import Machine
 from .metrics import Metrics
+from .permissions import Permissions
 from .processes import Reaper
 from .s3_faults import S3Faults
 from .s3_proxy import S3Proxy
@@ -71,10 +72,12 @@ class LocalCloud:
         self.mail: list[mail.Mail] = []
         self.metrics, self.activities = Metrics(), []
         self.machines: dict[str, Machine] = {}
+        self.permissions = Permissions(self)
         # What a test turns.
         self.api_faults, self.s3_faults = patching.ApiFaults(), S3Faults()
         self.no_capacity = False             # launches fail with InsufficientInstanceCapacity
         self.instance_env: dict[str, str] = {}  # for instances that boot from now on
+        self.instance_role: str | None = None   # a role's name; None: instances may do everything
         self.launching, self.stopping = None, False
         self._timers: list[tuple[float, Callable, tuple]] = []
 
@@ -210,6 +213,11 @@ class LocalCloud:
     @property
     def invocations(self) -> list:
         return self.functions.invocations
+
+    @property
+    def denied(self) -> list[dict]:
+        """What the roles of functions and instances would not have allowed on AWS."""
+        return self.permissions.denied
 
     def hold_events(self, match: events.Match = ".*"):  # noqa: ANN201
         return self.bus.hold(match)

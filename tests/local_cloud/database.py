@@ -1,7 +1,6 @@
 """A database as its owner has it before Perennial comes: bucket, secret, address, launch template, group of one with its hooks."""
 from __future__ import annotations
 
-import base64
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import yaml
 
 USER_DATA = Path(__file__).with_name("user_data.sh")
+GROUP_TEMPLATE = Path(__file__).parents[2] / "infra" / "group.yaml"
 
 
 @dataclass
@@ -50,7 +50,15 @@ class Database:
                 "Prefix": self.prefix, "AllocationId": self.allocation_id, "AlertEmail": email, **more}
 
     def set_capacity(self, instances: int) -> None:
-        self.cloud.client("autoscaling").set_desired_capacity(AutoScalingGroupName=self.group, DesiredCapacity=instances)
+        """As an update of the stack's Capacity does it."""
+        self.cloud.client("autoscaling").update_auto_scaling_group(
+            AutoScalingGroupName=self.group, MinSize=instances, MaxSize=instances, DesiredCapacity=instances)
+
+    def set_heartbeat(self, seconds: int) -> None:
+        """The time-out of both hooks; for waits that have not begun."""
+        client = self.cloud.client("autoscaling")
+        for hook in client.describe_lifecycle_hooks(AutoScalingGroupName=self.group)["LifecycleHooks"]:
+            client.put_lifecycle_hook(**{k: v for k, v in hook.items() if k != "GlobalTimeout"} | {"HeartbeatTimeout": seconds})
 
     def members(self) -> dict[str, str]:
         """Instance id -> lifecycle state."""
@@ -62,32 +70,23 @@ class Database:
 
 
 def create_database(cloud, name: str = "docs", *, capacity: int = 0, bucket: str | None = None, prefix: str = "weaviate",  # noqa: ANN001, PLR0913
-                    user_data: str | None = None, heartbeat: int = 3600, retain: bool = True) -> Database:
-    """With capacity 0 nothing boots before `set_capacity(1)`, so that the functions can be deployed first."""
-    s3, ec2 = cloud.client("s3"), cloud.client("ec2")
-    bucket = bucket or f"{name}-backups"
-    s3.create_bucket(Bucket=bucket)
-    s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration={"EventBridgeConfiguration": {}})
-    api_key = secrets.token_hex(16)
-    cloud.client("secretsmanager").create_secret(Name=f"perennial/{name}/weaviate-api-key", SecretString=api_key)
-    cloud.instance_env.update(WEAVIATE_API_KEY=api_key, BACKUP_S3_BUCKET=bucket)
-    eip = ec2.allocate_address(Domain="vpc", TagSpecifications=[
-        {"ResourceType": "elastic-ip", "Tags": [{"Key": "Name", "Value": f"{name}-eip"}]}])
-    database = Database(cloud, name, bucket, prefix, api_key, eip["AllocationId"], eip["PublicIp"])
-    create_group(cloud, database, capacity, user_data or USER_DATA.read_text(), heartbeat, retain)
+                    user_data: str | None = None, heartbeat: int | None = None) -> Database:
+    """Deploys infra/group.yaml. With capacity 0 nothing boots before `set_capacity(1)`, so that the functions can be deployed first.
+
+    user_data: instead of the real Weaviate's. heartbeat: the hooks' time-out, instead of the template's.
+    """
+    bucket, api_key, ec2 = bucket or f"{name}-backups", secrets.token_hex(16), cloud.client("ec2")
+    secret = cloud.client("secretsmanager").create_secret(Name=f"perennial/{name}/weaviate-api-key", SecretString=api_key)["ARN"]
+    cloud.instance_env.update(WEAVIATE_API_KEY=api_key, BACKUP_S3_BUCKET=bucket, BACKUP_S3_PATH=f"{prefix}/backups")
+    subnet = ec2.describe_subnets()["Subnets"][0]
+    clients = ec2.create_security_group(GroupName=f"{name}-clients", Description="may use the database", VpcId=subnet["VpcId"])["GroupId"]
+    stack = cloud.deploy(GROUP_TEMPLATE, {
+        "TargetName": name, "GroupName": name, "Capacity": "0", "VpcId": subnet["VpcId"], "SubnetIds": subnet["SubnetId"],
+        "ClientSecurityGroupId": clients, "Bucket": bucket, "Prefix": prefix, "AgentSha256": "0" * 64, "EngineSecretArn": secret,
+        "AddressName": f"{name}-eip"}, stack=f"{name}-database", user_data=user_data or USER_DATA.read_text())
+    database = Database(cloud, name, bucket, prefix, api_key, stack.outputs["AllocationId"], stack.outputs["ElasticIp"])
+    if heartbeat:
+        database.set_heartbeat(heartbeat)
+    if capacity:
+        database.set_capacity(capacity)
     return database
-
-
-def create_group(cloud, database: Database, capacity: int, user_data: str, heartbeat: int, retain: bool) -> None:  # noqa: ANN001, PLR0913
-    ec2 = cloud.client("ec2")
-    template = ec2.create_launch_template(LaunchTemplateName=f"{database.name}-database", LaunchTemplateData={
-        "ImageId": "ami-12345678", "InstanceType": "c8gd.large", "UserData": base64.b64encode(user_data.encode()).decode()})["LaunchTemplate"]
-    hooks = {database.launch_hook: "LAUNCHING", database.terminate_hook: "TERMINATING"}
-    cloud.client("autoscaling").create_auto_scaling_group(
-        AutoScalingGroupName=database.group, MinSize=0, MaxSize=1, DesiredCapacity=capacity,
-        VPCZoneIdentifier=ec2.describe_subnets()["Subnets"][0]["SubnetId"],
-        LaunchTemplate={"LaunchTemplateId": template["LaunchTemplateId"], "Version": "$Latest"},
-        LifecycleHookSpecificationList=[
-            {"LifecycleHookName": name, "LifecycleTransition": f"autoscaling:EC2_INSTANCE_{transition}", "HeartbeatTimeout": heartbeat,
-             "DefaultResult": "ABANDON"} for name, transition in hooks.items()],
-        **({"InstanceLifecyclePolicy": {"RetentionTriggers": {"TerminateHookAbandon": "retain"}}} if retain else {}))

@@ -94,9 +94,9 @@ class ApiFaults:
 
 
 def caller_of(user_agent: str) -> str:
-    """Functions and instances are told to name themselves in the user agent (AWS_SDK_UA_APP_ID)."""
+    """Functions and instances are told to name themselves in the user agent (AWS_SDK_UA_APP_ID); Weaviate's S3 client is `minio`."""
     found = re.search(r"\bapp/(\S+)", user_agent)
-    return found[1] if found else ""
+    return found[1] if found else "minio" * ("minio-go" in user_agent)
 
 
 def install(cloud) -> None:  # noqa: ANN001
@@ -105,6 +105,7 @@ def install(cloud) -> None:  # noqa: ANN001
         call = f"{response.service_name}:{response._get_action()}"
         caller = caller_of(str(response.headers.get("User-Agent", "")))
         cloud.calls.append({"call": call, "caller": caller, "at": time.time()})
+        cloud.permissions.check_api(response, caller)
         fault = cloud.api_faults.take(call, caller)
         if fault and fault.delay:
             time.sleep(fault.delay)

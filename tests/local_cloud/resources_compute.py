@@ -16,12 +16,18 @@ def launch_template(make: Maker, p: dict) -> Made:
     data = dict(p["LaunchTemplateData"])
     if make.user_data is not None:  # the real one starts containers
         data["UserData"] = base64.b64encode(make.user_data.encode()).decode()
+    if profile := data.get("IamInstanceProfile"):
+        make.cloud.instance_role = role_in(make, profile.get("Name") or profile["Arn"].rsplit("/", 1)[1])
     for unknown in ("BlockDeviceMappings", "IamInstanceProfile", "Placement", "Monitoring", "EbsOptimized"):
-        data.pop(unknown, None)  # disks are folders, calls are not authorised by role
+        data.pop(unknown, None)  # disks are folders; the role is kept above
     made = make.client("ec2").create_launch_template(LaunchTemplateName=make.name(p.get("LaunchTemplateName")), LaunchTemplateData=data)
     template = made["LaunchTemplate"]
     return Made(template["LaunchTemplateId"], {"LaunchTemplateId": template["LaunchTemplateId"], "LatestVersionNumber": "1",
                                                "DefaultVersionNumber": "1"})
+
+
+def role_in(make: Maker, profile: str) -> str:
+    return make.client("iam").get_instance_profile(InstanceProfileName=profile)["InstanceProfile"]["Roles"][0]["RoleName"]
 
 
 @creates("AWS::AutoScaling::AutoScalingGroup", "AutoScalingGroupName MinSize MaxSize DesiredCapacity LaunchTemplate VPCZoneIdentifier "

@@ -101,8 +101,9 @@ class ProxyHandler(BaseHTTPRequestHandler):
         self.operation, self.bucket, self.key = operation_of(self.command, key, self.query, self.headers), bucket, key
         self.body_read = False
         cloud = self.proxy.cloud
-        cloud.calls.append({"call": f"s3:{self.operation}", "caller": caller_of(self.headers.get("User-Agent", "")), "key": key,
-                            "at": time.time()})
+        caller = caller_of(self.headers.get("User-Agent", ""))
+        cloud.calls.append({"call": f"s3:{self.operation}", "caller": caller, "key": key, "at": time.time()})
+        cloud.permissions.check_s3(self.operation, bucket, key, self.query.get("prefix", [None])[0], caller)
         fault = cloud.s3_faults.take(self.operation, key)
         if fault:
             fault.pause()
