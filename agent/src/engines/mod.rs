@@ -1,0 +1,3 @@
+//! The engines, each behind [`crate::engine::Engine`].
+
+pub mod weaviate;

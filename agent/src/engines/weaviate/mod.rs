@@ -1,0 +1,185 @@
+//! Weaviate, one node.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `client` | HTTP: authentication, time limits, repeated reads, what errors mean |
+//! | `health` | ready or not, version, host name |
+//! | `inventory` | collections, exact counts, sample queries |
+//! | `operation` | a backup or restore, watched until it is really over |
+//! | `backup`, `restore` | what each needs before and after |
+//! | `files` | the documents inside a native backup |
+//! | `left_over` | folders that would make a restore lie |
+//! | `read_only` | refusing writes |
+
+mod backup;
+mod client;
+mod files;
+mod health;
+mod inventory;
+mod left_over;
+mod operation;
+mod read_only;
+mod restore;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use perennial_shared::manifest::Sample;
+use perennial_shared::secret::Secret;
+
+use crate::engine::{Captured, Counted, Description, Engine, EngineError, Identity, Place, Progress};
+use client::{Client, Request};
+use operation::{Kind, Operation};
+
+/// One Weaviate server.
+#[derive(Debug)]
+pub struct Weaviate {
+    client: Client,
+    host_name: Option<String>,
+    data_dir: Option<PathBuf>,
+}
+
+/// What must be known of a Weaviate server.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The name it must run under (`CLUSTER_HOSTNAME`); `None` takes any.
+    pub host_name: Option<String>,
+    /// Its data folder as this program sees it; `None` does without looking for left-over folders.
+    pub data_dir: Option<PathBuf>,
+}
+
+impl Weaviate {
+    /// The server at `url`; nothing is sent yet.
+    pub fn new(url: &str, key: Option<&Secret>, options: Options) -> Result<Self, EngineError> {
+        Ok(Self { client: Client::new(url, key)?, host_name: options.host_name, data_dir: options.data_dir })
+    }
+
+    /// The identity, which must have the pinned host name.
+    async fn pinned_identity(&self) -> Result<Identity, EngineError> {
+        let identity = self.identity().await?;
+        match &self.host_name {
+            Some(expected) if *expected != identity.host_name => {
+                Err(EngineError::HostNameDiffers { expected: expected.clone(), found: identity.host_name })
+            }
+            _ => Ok(identity),
+        }
+    }
+
+    fn restore_of<'a>(&'a self, place: &'a Place) -> Operation<'a> {
+        Operation::new(&self.client, Kind::Restore, place)
+    }
+
+    fn backup_of<'a>(&'a self, place: &'a Place) -> Operation<'a> {
+        Operation::new(&self.client, Kind::Backup, place)
+    }
+}
+
+#[async_trait]
+impl Engine for Weaviate {
+    async fn health(&self) -> Result<(), EngineError> {
+        self.client.ready().await
+    }
+
+    async fn wait_until_ready(&self, patience: Duration) -> Result<(), EngineError> {
+        health::wait_until_ready(&self.client, patience).await
+    }
+
+    async fn identity(&self) -> Result<Identity, EngineError> {
+        health::identity(&self.client).await
+    }
+
+    async fn collections(&self) -> Result<Vec<String>, EngineError> {
+        Ok(inventory::classes(&self.client).await?.into_iter().map(|c| c.name).collect())
+    }
+
+    async fn count(&self) -> Result<Vec<Counted>, EngineError> {
+        inventory::count(&self.client).await
+    }
+
+    async fn samples(&self, collection: &str, each: usize) -> Result<Vec<Sample>, EngineError> {
+        inventory::samples(&self.client, collection, each).await
+    }
+
+    async fn ask(&self, collection: &str, sample: &Sample) -> Result<Vec<String>, EngineError> {
+        inventory::ask(&self.client, collection, sample).await
+    }
+
+    async fn capture(
+        &self,
+        place: &Place,
+        patience: Duration,
+        progress: Progress<'_>,
+    ) -> Result<Captured, EngineError> {
+        self.pinned_identity().await?;
+        backup::capture(self.backup_of(place), patience, progress).await
+    }
+
+    async fn cancel_capture(&self, place: &Place) -> Result<(), EngineError> {
+        self.backup_of(place).cancel().await
+    }
+
+    fn describe(&self, description: &[u8]) -> Result<Description, EngineError> {
+        files::describe(description)
+    }
+
+    fn description_key(&self) -> &'static str {
+        files::CONFIG
+    }
+
+    fn part_keys(&self, description: &Description) -> Vec<String> {
+        vec![files::part_key(&description.host_name)]
+    }
+
+    fn expected_keys(&self, part_key: &str, part: &[u8]) -> Result<Vec<String>, EngineError> {
+        files::chunk_keys(part_key, part)
+    }
+
+    fn is_bookkeeping(&self, key: &str) -> bool {
+        files::is_bookkeeping(key)
+    }
+
+    fn install_record_key(&self) -> Option<&'static str> {
+        Some(files::RESTORE_CONFIG)
+    }
+
+    async fn check_install(&self, description: &Description) -> Result<(), EngineError> {
+        let identity = self.pinned_identity().await?;
+        restore::check(&self.client, self.data_dir.as_deref(), description, &identity).await
+    }
+
+    async fn install(
+        &self,
+        place: &Place,
+        description: &Description,
+        patience: Duration,
+        progress: Progress<'_>,
+    ) -> Result<(), EngineError> {
+        let identity = self.pinned_identity().await?;
+        restore::install(self.restore_of(place), description, &identity.host_name, patience, progress).await
+    }
+
+    async fn installing(&self, place: &Place) -> Result<bool, EngineError> {
+        Ok(self.restore_of(place).running().await?.is_some())
+    }
+
+    async fn remove_collections(&self, names: &[String]) -> Result<(), EngineError> {
+        for name in names {
+            self.client.change(Request::delete(&["schema", name])).await?;
+        }
+        Ok(())
+    }
+
+    async fn refuse_writes(&self) -> Result<(), EngineError> {
+        read_only::set_all(&self.client, "READONLY").await
+    }
+
+    async fn accept_writes(&self) -> Result<(), EngineError> {
+        read_only::set_all(&self.client, "READY").await
+    }
+
+    async fn left_over_folders(&self) -> Result<Vec<PathBuf>, EngineError> {
+        let Some(data_dir) = &self.data_dir else { return Ok(vec![]) };
+        left_over::unknown(data_dir, &self.collections().await?)
+    }
+}

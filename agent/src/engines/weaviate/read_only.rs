@@ -1,0 +1,35 @@
+//! Refusing writes: every shard is set READONLY.
+//!
+//! Reads, counts and searches go on. A single write is answered 500; a batch is answered 200 with an error for each object. A
+//! new collection can still be made, and nothing of this survives a restart.
+
+use serde::Deserialize;
+use serde_json::json;
+
+use super::client::{Client, Request};
+use super::inventory;
+use crate::engine::EngineError;
+
+#[derive(Deserialize)]
+struct Shard {
+    name: String,
+}
+
+pub(super) async fn set_all(client: &Client, status: &str) -> Result<(), EngineError> {
+    for class in inventory::classes(client).await? {
+        for shard in shards(client, &class).await? {
+            let path = ["schema", &class.name, "shards", &shard];
+            client.change(Request::put(&path, json!({ "status": status }))).await?;
+        }
+    }
+    Ok(())
+}
+
+/// A collection's shards; with tenants, each active tenant is one, and the list of all fails while one is inactive.
+async fn shards(client: &Client, class: &inventory::Class) -> Result<Vec<String>, EngineError> {
+    if class.has_tenants() {
+        return Ok(inventory::tenants(client, &class.name).await?.0);
+    }
+    let shards: Vec<Shard> = client.read(Request::get(&["schema", &class.name, "shards"])).await?;
+    Ok(shards.into_iter().map(|s| s.name).collect())
+}

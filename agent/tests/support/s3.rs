@@ -1,0 +1,88 @@
+//! A real S3 server whose objects are plain files, so that a test can damage one.
+
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use super::process::Server;
+use super::{free_ports, installed};
+
+/// The one access key.
+pub const ACCESS_KEY: &str = "test-access-key";
+/// Its secret.
+pub const SECRET_KEY: &str = "test-secret-key";
+/// The one bucket.
+pub const BUCKET: &str = "backups";
+
+/// A running S3 server with one bucket.
+#[derive(Debug)]
+pub struct S3 {
+    server: Server,
+    folder: tempfile::TempDir,
+    port: u16,
+}
+
+impl S3 {
+    /// Starts it and waits until it answers.
+    pub fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir_all(folder.path().join("data").join(BUCKET)).expect("a bucket");
+        let [port] = free_ports();
+        let server = Self::launch(folder.path(), port);
+        let s3 = Self { server, folder, port };
+        s3.wait();
+        s3
+    }
+
+    fn launch(folder: &Path, port: u16) -> Server {
+        let mut command = Command::new(installed("versitygw"));
+        command.args(["--port", &format!("127.0.0.1:{port}"), "--quiet", "posix"]).arg(folder.join("data"));
+        command.env("ROOT_ACCESS_KEY", ACCESS_KEY).env("ROOT_SECRET_KEY", SECRET_KEY);
+        Server::start(&mut command, &folder.join("s3.log"))
+    }
+
+    fn wait(&self) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            assert!(Instant::now() < deadline, "the S3 server did not start: {}", self.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// What it wrote.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("s3.log")).unwrap_or_default()
+    }
+
+    /// Host and port.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The folder whose files are the bucket's objects.
+    pub fn bucket(&self) -> PathBuf {
+        self.folder.path().join("data").join(BUCKET)
+    }
+
+    /// Takes it away, as a network failure would.
+    pub fn stop(&mut self) {
+        self.server.kill();
+    }
+
+    /// Brings it back at the same address.
+    pub fn resume(&mut self) {
+        self.server = Self::launch(self.folder.path(), self.port);
+        self.wait();
+    }
+
+    /// The environment of a program that uses it through the AWS SDK.
+    pub fn environment(&self) -> [(&'static str, String); 4] {
+        [
+            ("AWS_ENDPOINT_URL_S3", format!("http://{}", self.address())),
+            ("AWS_ACCESS_KEY_ID", ACCESS_KEY.into()),
+            ("AWS_SECRET_ACCESS_KEY", SECRET_KEY.into()),
+            ("AWS_REGION", "us-east-1".into()),
+        ]
+    }
+}

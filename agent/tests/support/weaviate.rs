@@ -1,0 +1,123 @@
+//! A real Weaviate with API-key authentication, one node under a pinned host name.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use perennial::engine::Engine;
+use perennial::engines::weaviate::{Options, Weaviate};
+use perennial_shared::secret::Secret;
+
+use super::process::Server;
+use super::s3::{ACCESS_KEY, BUCKET, S3, SECRET_KEY};
+use super::{free_ports, installed};
+
+/// The one API key.
+pub const API_KEY: &str = "test-api-key";
+
+/// A running Weaviate with its own data folder.
+#[derive(Debug)]
+pub struct WeaviateServer {
+    server: Server,
+    folder: tempfile::TempDir,
+    host_name: String,
+    ports: [u16; 6],
+    s3: String,
+}
+
+impl WeaviateServer {
+    /// Begins to start it; it is ready some seconds later.
+    pub fn start(host_name: &str, s3: &S3) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir_all(folder.path().join("data")).expect("a folder");
+        std::fs::create_dir_all(folder.path().join("native")).expect("a folder");
+        let ports = free_ports();
+        let server = launch(host_name, folder.path(), ports, &s3.address());
+        Self { server, folder, host_name: host_name.into(), ports, s3: s3.address() }
+    }
+
+    /// Starts it and waits until it is ready.
+    pub async fn ready(host_name: &str, s3: &S3) -> Self {
+        let server = Self::start(host_name, s3);
+        server.wait().await;
+        server
+    }
+
+    /// Waits until it is ready.
+    pub async fn wait(&self) {
+        let ready = self.engine().wait_until_ready(Duration::from_secs(90)).await;
+        ready.unwrap_or_else(|e| panic!("{e}\n{}", self.log()));
+    }
+
+    /// Kills it without warning and begins to start it again on the same data.
+    pub fn restart(&mut self) {
+        self.server.kill();
+        self.server = launch(&self.host_name, self.folder.path(), self.ports, &self.s3);
+    }
+
+    /// Takes it away.
+    pub fn stop(&mut self) {
+        self.server.kill();
+    }
+
+    /// A client of the product for it.
+    pub fn engine(&self) -> Weaviate {
+        let options = Options { host_name: Some(self.host_name.clone()), data_dir: Some(self.data_dir()) };
+        Weaviate::new(&self.url(), Some(&Secret::new(API_KEY)), options).expect("an address")
+    }
+
+    /// Its address.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports[0])
+    }
+
+    /// Its data folder.
+    pub fn data_dir(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// What it wrote.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("weaviate.log")).unwrap_or_default()
+    }
+}
+
+fn launch(host_name: &str, folder: &Path, ports: [u16; 6], s3: &str) -> Server {
+    let [http, raft, raft_internal, gossip, data, grpc] = ports.map(|p| p.to_string());
+    let mut command = Command::new(installed("weaviate-server"));
+    command.args(["--scheme", "http", "--host", "127.0.0.1", "--port", &http]).current_dir(folder);
+    command.env("PERSISTENCE_DATA_PATH", folder.join("data")).env("BACKUP_FILESYSTEM_PATH", folder.join("native"));
+    command.envs([
+        ("CLUSTER_HOSTNAME", host_name),
+        ("RAFT_BOOTSTRAP_EXPECT", "1"),
+        ("RAFT_PORT", &raft),
+        ("RAFT_INTERNAL_RPC_PORT", &raft_internal),
+        ("CLUSTER_GOSSIP_BIND_PORT", &gossip),
+        ("CLUSTER_DATA_BIND_PORT", &data),
+        ("CLUSTER_ADVERTISE_ADDR", "127.0.0.1"),
+        ("CLUSTER_BIND_ADDR", "127.0.0.1"),
+        ("CLUSTER_IN_LOCALHOST", "true"),
+        ("GRPC_PORT", &grpc),
+        ("GO_PROFILING_DISABLE", "true"),
+        ("GOMEMLIMIT", "1GiB"),
+        ("DISABLE_TELEMETRY", "true"),
+        ("API_BASED_MODULES_DISABLED", "true"),
+        ("DEFAULT_VECTORIZER_MODULE", "none"),
+        ("LOG_LEVEL", "warning"),
+        ("AUTHENTICATION_ANONYMOUS_ACCESS_ENABLED", "false"),
+        ("AUTHENTICATION_APIKEY_ENABLED", "true"),
+        ("AUTHENTICATION_APIKEY_ALLOWED_KEYS", API_KEY),
+        ("AUTHENTICATION_APIKEY_USERS", "admin"),
+        ("AUTHORIZATION_ADMINLIST_ENABLED", "true"),
+        ("AUTHORIZATION_ADMINLIST_USERS", "admin"),
+        ("ENABLE_MODULES", "backup-s3,backup-filesystem"),
+        ("BACKUP_S3_BUCKET", BUCKET),
+        ("BACKUP_S3_PATH", "the-engine-s-own-default"),
+        ("BACKUP_S3_ENDPOINT", s3),
+        ("BACKUP_S3_USE_SSL", "false"),
+        ("AWS_REGION", "us-east-1"),
+        ("AWS_ACCESS_KEY_ID", ACCESS_KEY),
+        ("AWS_SECRET_ACCESS_KEY", SECRET_KEY),
+    ]);
+    Server::start(&mut command, &folder.join("weaviate.log"))
+}
