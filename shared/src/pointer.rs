@@ -233,7 +233,7 @@ mod tests {
     use super::*;
 
     fn state(text: &str) -> PointerState {
-        PointerState::parse(text.as_bytes(), Version::from("v"))
+        PointerState::parse(text.as_bytes(), Version::new("v"))
     }
 
     #[test]
@@ -243,7 +243,7 @@ mod tests {
         };
         assert_eq!(pointer.generation, Generation(3));
         assert_eq!(pointer.owner.as_deref(), Some("i-0f3a9c1b2d4e5f607"));
-        assert_eq!(PointerState::parse(&pointer.to_bytes(), Version::from("v")).pointer(), Some(&*pointer));
+        assert_eq!(PointerState::parse(&pointer.to_bytes(), Version::new("v")).pointer(), Some(&*pointer));
     }
 
     #[test]

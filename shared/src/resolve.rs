@@ -52,7 +52,7 @@ pub struct Resolution {
     pub candidates: Vec<Candidate>,
     /// What a person should know: a damaged pointer, backups passed over and why.
     pub problems: Vec<String>,
-    /// Whether there has never been a backup: no object of one, and no pointer that names one.
+    /// Whether there has never been a backup: no object of one, or only unfinished ones under a pointer that names none.
     pub empty: bool,
 }
 
@@ -90,12 +90,14 @@ pub async fn resolve(repository: &Repository) -> Result<Resolution, StoreError> 
         bare.extend(elsewhere(repository, &folders).await?);
     }
     let candidates = rank(&pointer, whole, bare, &mut problems);
-    let unnamed = match &pointer {
-        PointerState::Absent => true,
-        PointerState::Present { pointer, .. } => pointer.backup_id.is_none(),
+    let never = match &pointer {
+        // Objects without a pointer may be all that is left of a repository that somebody damaged.
+        PointerState::Absent => folders.is_empty(),
+        // A target that was started empty, and whose first backup was never finished.
+        PointerState::Present { pointer, .. } => pointer.backup_id.is_none() && problems.is_empty(),
         PointerState::Bare { .. } | PointerState::Damaged { .. } => false,
     };
-    let empty = unnamed && candidates.is_empty() && folders.is_empty();
+    let empty = never && candidates.is_empty();
     Ok(Resolution { pointer, candidates, problems, empty })
 }
 

@@ -1,0 +1,154 @@
+//! Any history of deaths, replacements, backups, lost replies, doubled and concurrent invocations: the promises hold after every step, and
+//! when the faults end the target serves again.
+
+mod support;
+
+use std::sync::Arc;
+
+use perennial_shared::aws::AwsErrorKind;
+use perennial_shared::repository::Repository;
+use perennial_shared::run::RunError;
+use perennial_shared::settings::Engine;
+use perennial_shared::store::faulty::{Fault, FaultyStore};
+use proptest::prelude::*;
+use support::{Death, World};
+
+#[derive(Debug, Clone)]
+enum Step {
+    Group,
+    Tick,
+    /// Two invocations at the same time, as after a doubled event.
+    TwoTicks,
+    /// An invocation that dies at this operation on the repository, the operation done or not.
+    TickDies(usize, bool),
+    /// An invocation in which this AWS call fails.
+    TickFails(&'static str),
+    Agent(Option<Death>),
+    AgentFails(bool),
+    Write,
+    Backup(Option<Death>),
+    Kill,
+    Terminate,
+    /// The agents of all instances stop answering, or answer again.
+    Online(bool),
+    Pass(i64),
+}
+
+const CALLS: [&str; 9] = [
+    "autoscaling:DescribeAutoScalingGroups",
+    "autoscaling:RecordLifecycleActionHeartbeat",
+    "autoscaling:CompleteLifecycleAction",
+    "ec2:DescribeAddresses",
+    "ec2:AssociateAddress",
+    "ec2:DisassociateAddress",
+    "ssm:SendCommand",
+    "ssm:ListCommandInvocations",
+    "sns:Publish",
+];
+
+fn death() -> impl Strategy<Value = Option<Death>> {
+    prop_oneof![
+        4 => Just(None),
+        1 => Just(Some(Death::BeforeAnything)),
+        1 => Just(Some(Death::BeforeManifest)),
+        1 => Just(Some(Death::BeforePointer)),
+        1 => Just(Some(Death::BeforeResult)),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => Just(Step::Group),
+        6 => Just(Step::Tick),
+        2 => Just(Step::TwoTicks),
+        3 => (0_usize..30, any::<bool>()).prop_map(|(at, done)| Step::TickDies(at, done)),
+        2 => proptest::sample::select(&CALLS[..]).prop_map(Step::TickFails),
+        5 => death().prop_map(Step::Agent),
+        1 => any::<bool>().prop_map(Step::AgentFails),
+        5 => Just(Step::Write),
+        2 => death().prop_map(Step::Backup),
+        1 => Just(Step::Kill),
+        1 => Just(Step::Terminate),
+        1 => any::<bool>().prop_map(Step::Online),
+        2 => (1_i64..120).prop_map(Step::Pass),
+    ]
+}
+
+async fn take(world: &mut World, step: Step) {
+    match step {
+        Step::Group => drop(world.group_step()),
+        Step::Tick => drop(world.tick_on(&world.repository()).await),
+        Step::TwoTicks => {
+            let (one, two) = (world.repository(), world.repository());
+            drop(tokio::join!(world.tick_on(&one), world.tick_on(&two)));
+        }
+        Step::TickDies(at, done) => {
+            let fault = if done { Fault::After } else { Fault::Before };
+            let store = Arc::new(FaultyStore::crash(world.store.clone(), at, fault));
+            drop(world.tick_on(&Repository::new(store, Engine::Weaviate)).await);
+        }
+        Step::TickFails(call) => {
+            world.aws.fail_next(call, AwsErrorKind::Unavailable);
+            drop(world.tick_on(&world.repository()).await);
+            world.aws.state().faults.clear();
+        }
+        Step::Agent(death) => world.agent(Ok(death)).await,
+        Step::AgentFails(blames_backup) => {
+            let code = if blames_backup { "RestoreDiffers" } else { "EngineUnreachable" };
+            world.agent(Err(RunError { code: code.into(), message: "simulated".into() })).await;
+        }
+        Step::Write => world.write(),
+        Step::Backup(death) => world.scheduled_backup(death).await,
+        Step::Kill => world.kill(),
+        Step::Terminate => world.terminate(),
+        Step::Online(online) => world.aws.state().machines.values_mut().for_each(|m| m.online = online && m.running),
+        Step::Pass(seconds) => world.pass(seconds),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 6000, max_shrink_iters: 4000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_promises_hold_after_every_step(steps in proptest::collection::vec(step(), 1..80)) {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(async {
+            let mut world = World::new("");
+            let mut generation = 0;
+            for step in steps {
+                take(&mut world, step).await;
+                world.pass(1); // backups of one second would share a name
+                world.check().await;
+                let pointer = world.repository().pointer().await.expect("read");
+                let current = pointer.pointer().map_or(0, |p| p.generation.0);
+                assert!(current >= generation, "the generation went back");
+                generation = current;
+            }
+            // Somebody who was told that replacing stopped has repaired the cause and ends what was kept.
+            for machine in world.aws.state().machines.values_mut() {
+                machine.online = machine.running;
+            }
+            world.pass(7200);
+            world.settle_with_operator().await;
+        });
+    }
+
+    /// Nobody is killed: whatever else goes wrong, every acknowledged row is there in the end.
+    #[test]
+    fn planned_replacements_lose_nothing(steps in proptest::collection::vec(step(), 1..60)) {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(async {
+            let mut world = World::new("");
+            world.settle().await;
+            for step in steps {
+                // A lost agent or two failed final backups are told to a person and keep the instance; no row can be promised then.
+                if !matches!(step, Step::Kill | Step::Online(_) | Step::AgentFails(_) | Step::Agent(Some(_))) {
+                    take(&mut world, step).await;
+                    world.pass(1);
+                }
+            }
+            world.settle().await;
+            let served = world.served().expect("served");
+            let lost: Vec<_> = world.acknowledged.difference(served).collect();
+            assert!(lost.is_empty(), "lost {lost:?}");
+        });
+    }
+}

@@ -1,0 +1,314 @@
+//! A target in memory: a group kept at one, an agent that really moves rows, a client that writes through the address.
+//!
+//! The AWS side is the fake that keeps AWS's rules; the repository is a real [`Repository`] on a store in memory. What stands here
+//! is only what the function does not do itself: the group's own life and the agent's work.
+
+#![allow(unreachable_pub, missing_docs, dead_code)] // shared by several tests, none of which uses all of it
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
+use lifecycle::act::ActError;
+use lifecycle::decide::Action;
+use lifecycle::observe::Services;
+use lifecycle::reconcile::reconcile;
+use perennial_shared::aws::auto_scaling::{LifecycleResult, LifecycleState};
+use perennial_shared::aws::fake::FakeAws;
+use perennial_shared::aws::ssm::CommandStatus;
+use perennial_shared::id::{BackupId, RunId, RunKind};
+use perennial_shared::manifest::example;
+use perennial_shared::repository::Repository;
+use perennial_shared::resolve::resolve;
+use perennial_shared::run::{Claim, RunError, RunResult};
+use perennial_shared::settings::{self, Engine, Target};
+use perennial_shared::store::Store;
+use perennial_shared::store::memory::MemoryStore;
+
+/// The rows of an engine or a backup.
+pub type Rows = BTreeSet<u32>;
+
+const START: Timestamp = Timestamp::constant(1_800_000_000, 0);
+
+/// Where the agent is killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Death {
+    BeforeAnything,
+    BeforeManifest,
+    BeforePointer,
+    BeforeResult,
+}
+
+pub struct World {
+    pub aws: FakeAws,
+    pub store: Arc<dyn Store>,
+    pub target: Target,
+    pub now: Timestamp,
+    /// What each instance's engine holds; an instance that was never restored has no entry.
+    pub engines: BTreeMap<String, Rows>,
+    /// What each backup holds.
+    pub backups: BTreeMap<BackupId, Rows>,
+    /// Rows whose write was acknowledged to the client.
+    pub acknowledged: Rows,
+    launched: u32,
+    written: u32,
+}
+
+impl World {
+    pub fn new(extra: &str) -> Self {
+        let text = format!(
+            "{{name: docs, engine: weaviate, repository: 's3://bucket/prefix', auto_scaling: {{group: docs}}, \
+             endpoint: {{kind: elastic_ip, allocation_id: eipalloc-1}}, restore: {{empty_repository: allow, attempts: 2{extra}}}}}"
+        );
+        let aws = FakeAws::default();
+        aws.add_address("eipalloc-1", "127.0.77.1");
+        aws.state().now = START;
+        Self {
+            aws,
+            store: Arc::new(MemoryStore::default()),
+            target: settings::parse("test", &text).expect("settings"),
+            now: START,
+            engines: BTreeMap::new(),
+            backups: BTreeMap::new(),
+            acknowledged: Rows::new(),
+            launched: 0,
+            written: 0,
+        }
+    }
+
+    pub fn repository(&self) -> Repository {
+        Repository::new(self.store.clone(), Engine::Weaviate)
+    }
+
+    /// One invocation of the function, on any store.
+    pub async fn tick_on(&self, repository: &Repository) -> Result<Vec<Action>, ActError> {
+        let services = Services { auto_scaling: &self.aws, ec2: &self.aws, ssm: &self.aws, repository };
+        let group = self.target.auto_scaling.as_ref().expect("a group");
+        reconcile(services, &self.aws, "topic", &self.target, group, || self.now).await
+    }
+
+    pub async fn tick(&self) -> Vec<Action> {
+        self.tick_on(&self.repository()).await.expect("reconciled")
+    }
+
+    pub fn pass(&mut self, seconds: i64) {
+        self.now += SignedDuration::from_secs(seconds);
+        self.aws.state().now = self.now;
+    }
+
+    // ---- the group -------------------------------------------------------------------------------------------------
+
+    /// Keeps the group at one, as Auto Scaling does: a terminating member does not count.
+    pub fn group_step(&mut self) -> Option<String> {
+        let mut all = self.aws.state();
+        for machine in all.machines.values_mut() {
+            machine.state = match machine.state.take() {
+                Some(LifecycleState::Terminating) => Some(LifecycleState::TerminatingWait),
+                Some(LifecycleState::InService | LifecycleState::PendingWait) if !machine.running => {
+                    Some(LifecycleState::TerminatingWait)
+                }
+                other => other,
+            };
+        }
+        let counted = |s: &Option<LifecycleState>| matches!(s, Some(LifecycleState::InService | LifecycleState::PendingWait));
+        let count = all.machines.values().filter(|m| counted(&m.state)).count();
+        drop(all);
+        (count == 0).then(|| self.launch())
+    }
+
+    pub fn launch(&mut self) -> String {
+        self.launched += 1;
+        let id = format!("i-{:017x}", self.launched);
+        self.aws.add(&id, LifecycleState::PendingWait);
+        id
+    }
+
+    pub fn in_service(&self) -> Option<String> {
+        let all = self.aws.state();
+        all.machines.iter().find(|(_, m)| m.state == Some(LifecycleState::InService) && m.running).map(|(id, _)| id.clone())
+    }
+
+    pub fn terminate(&mut self) {
+        if let Some(id) = self.in_service() {
+            self.aws.set(&id, Some(LifecycleState::TerminatingWait));
+        }
+    }
+
+    pub fn kill(&mut self) {
+        if let Some(id) = self.in_service() {
+            self.aws.kill(&id);
+            self.engines.remove(&id);
+        }
+    }
+
+    // ---- the client ------------------------------------------------------------------------------------------------
+
+    /// Writes a row through the address; acknowledged only if somebody answers there.
+    pub fn write(&mut self) {
+        self.written += 1;
+        if let Some(rows) = self.aws.holder().and_then(|h| self.engines.get_mut(&h)) {
+            rows.insert(self.written);
+            self.acknowledged.insert(self.written);
+        }
+    }
+
+    /// What a client sees at the address; nothing when nobody answers.
+    pub fn served(&self) -> Option<&Rows> {
+        self.aws.holder().and_then(|h| self.engines.get(&h))
+    }
+
+    // ---- the agent -------------------------------------------------------------------------------------------------
+
+    /// Does the oldest open command.
+    pub async fn agent(&mut self, ends: Result<Option<Death>, RunError>) {
+        let open = self.aws.state().commands.iter().find(|(_, c)| c.status == CommandStatus::Open).cloned();
+        let Some((instance, command)) = open else { return };
+        if !self.aws.state().machines.get(&instance).is_some_and(|m| m.running) {
+            return;
+        }
+        let run: RunId = command.comment.parse().expect("a run");
+        let claim = self.repository().claim_of(&run).await.expect("read").expect("a command has a claim");
+        let done = match ends {
+            Err(error) => self.finish(&claim, None, Some(error)).await,
+            Ok(death) => self.work(&claim, death).await,
+        };
+        let status = if done { CommandStatus::Success } else { CommandStatus::Failed };
+        self.aws.end_command(run.as_str(), status, "ended");
+    }
+
+    /// Whether it exited with success.
+    async fn work(&mut self, claim: &Claim, death: Option<Death>) -> bool {
+        if death == Some(Death::BeforeAnything) {
+            return false;
+        }
+        if claim.run.kind() == RunKind::Restore {
+            let rows = claim.backup_id.as_ref().map_or_else(Rows::new, |id| self.backups[id].clone());
+            self.engines.insert(claim.instance.clone(), rows);
+        } else if !self.back_up(claim, death).await {
+            return false;
+        }
+        death != Some(Death::BeforeResult) && self.finish(claim, None, None).await
+    }
+
+    async fn back_up(&mut self, claim: &Claim, death: Option<Death>) -> bool {
+        let (repository, me) = (self.repository(), claim.instance.as_str());
+        let pointer = repository.pointer().await.expect("read");
+        let generation = pointer.pointer().map(|p| p.generation).unwrap_or_default();
+        let id = BackupId::new(self.now, generation);
+        let key = format!("backups/{id}/n/chunk-1");
+        repository.store().create(&key, Bytes::from_static(b"data")).await.expect("stored");
+        if death == Some(Death::BeforeManifest) {
+            return false;
+        }
+        self.backups.insert(id.clone(), self.engines.get(me).cloned().unwrap_or_default());
+        let manifest = example(&id, &[("n/chunk-1", b"data")]);
+        repository.create_manifest(&manifest).await.expect("stored");
+        if death == Some(Death::BeforePointer) {
+            return false;
+        }
+        repository.publish(&manifest, Some(me), self.now).await.is_ok()
+    }
+
+    async fn finish(&self, claim: &Claim, backup_id: Option<BackupId>, error: Option<RunError>) -> bool {
+        let ok = error.is_none();
+        let result = RunResult {
+            run: claim.run.clone(),
+            ok,
+            error,
+            backup_id,
+            started_at: self.now,
+            finished_at: self.now,
+            size_bytes: 4,
+            objects: 1,
+            findings: vec![],
+        };
+        self.repository().finish(&result).await.expect("stored");
+        ok
+    }
+
+    /// A scheduled backup of the instance in service, as the backup function starts it.
+    pub async fn scheduled_backup(&mut self, death: Option<Death>) {
+        let Some(instance) = self.in_service() else { return };
+        let run = RunId::scheduled(self.now);
+        let claim = Claim {
+            run,
+            target: "docs".into(),
+            instance,
+            backup_id: None,
+            pointer_version: None,
+            generation: perennial_shared::id::Generation::default(),
+            replace: false,
+            claimed_at: self.now,
+            nonce: String::new(),
+        };
+        self.back_up(&claim, death).await;
+    }
+
+    // ---- what is promised ------------------------------------------------------------------------------------------
+
+    /// Whatever happened: no client sees an empty or half-restored database, and the pointer names a backup that restores.
+    pub async fn check(&self) {
+        let resolution = resolve(&self.repository()).await.expect("read");
+        if let Some(named) = resolution.pointer.backup_id() {
+            assert_eq!(resolution.candidates.first().map(|c| &c.id), Some(named), "{:?}", resolution.problems);
+            assert!(self.backups.contains_key(named), "{named}");
+        }
+        if let Some(holder) = self.aws.holder() {
+            assert!(self.engines.contains_key(&holder), "{holder} has the address and no data");
+            let owner = resolution.pointer.pointer().and_then(|p| p.owner.clone());
+            let alive = self.aws.state().machines[&holder].running;
+            assert!(!alive || owner == Some(holder.clone()), "{holder} has the address, {owner:?} owns the target");
+        }
+    }
+
+    /// Runs everything until the group serves again, without faults.
+    pub async fn settle(&mut self) {
+        for _ in 0..40 {
+            self.group_step();
+            for machine in self.aws.state().machines.values_mut() {
+                machine.online = machine.running;
+            }
+            self.tick().await;
+            self.check().await;
+            self.agent(Ok(None)).await;
+            self.pass(61);
+            let served = self.in_service().is_some_and(|id| self.aws.holder() == Some(id));
+            let waits = self.aws.state().machines.values().any(|m| {
+                matches!(m.state, Some(LifecycleState::PendingWait | LifecycleState::TerminatingWait | LifecycleState::Terminating))
+            });
+            if served && !waits {
+                return;
+            }
+        }
+        let all = self.aws.state();
+        panic!("it never came back: {:#?}\n{:#?}", all.machines, all.mail);
+    }
+
+    /// As [`World::settle`], with a person who ends the instances that were kept for them.
+    pub async fn settle_with_operator(&mut self) {
+        let retained = |m: &perennial_shared::aws::fake::Machine| m.state == Some(LifecycleState::TerminatingRetained);
+        for machine in self.aws.state().machines.values_mut().filter(|m| retained(m)) {
+            (machine.state, machine.running) = (None, false);
+        }
+        let waiting: Vec<String> = {
+            let all = self.aws.state();
+            let waits = all.machines.iter().filter(|(_, m)| m.state == Some(LifecycleState::PendingWait));
+            waits.map(|(id, _)| id.clone()).collect()
+        };
+        for id in waiting {
+            self.aws.set(&id, Some(LifecycleState::TerminatingWait));
+        }
+        self.settle().await;
+    }
+
+    pub fn subjects(&self) -> Vec<String> {
+        self.aws.state().mail.iter().map(|(subject, _)| subject.clone()).collect()
+    }
+
+    pub fn abandoned(&self) -> usize {
+        let all = self.aws.state();
+        let given_up = all.completed.iter().filter(|(id, r)| *r == LifecycleResult::Abandon && all.machines[id].state != Some(LifecycleState::TerminatingRetained));
+        given_up.count()
+    }
+}
