@@ -1,4 +1,5 @@
 """Things to do later. Each runs on a thread of its own, so that one which waits delays no other."""
+
 from __future__ import annotations
 
 import heapq
@@ -26,12 +27,14 @@ class Clock:
 
     def every(self, period: float, fn: Callable[[], None]) -> None:
         """Call fn again and again, `period` seconds after it returned."""
+
         def once() -> None:
             try:
                 fn()
             finally:
                 if not self._stopped:
                     self.after(period, once)
+
         self.after(period, once)
 
     def stop(self) -> None:

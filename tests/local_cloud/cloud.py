@@ -1,4 +1,7 @@
-"""LocalCloud: one account in one region, in this process. What it stands in for, and how it differs from AWS, is in README.md."""
+"""LocalCloud: one account in one region, in this process. What it stands in for, and how it differs from AWS, is in
+README.md.
+"""
+
 from __future__ import annotations
 
 import logging
@@ -39,7 +42,9 @@ from .s3_server import S3Server
 from .schedules import Schedules
 from .timing import Timing
 
-CACHE = Path(os.environ.get("PERENNIAL_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "perennial")
+CACHE = Path(
+    os.environ.get("PERENNIAL_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "perennial"
+)
 REPOSITORY = Path(__file__).resolve().parents[2]
 log = logging.getLogger("local_cloud")
 
@@ -50,23 +55,35 @@ def built(program: str, profile: str = "debug") -> Path:
 
 
 class LocalCloud:
-    """Use as a context manager. One at a time in a process (moto's state is the process's); any number of processes side by side.
+    """Use as a context manager. One at a time in a process (moto's state is the process's); any number of processes
+    side by side.
 
-    workdir: where instances, objects and logs live; a temporary folder when None. programs: what instances find in their PATH.
+    workdir: where instances, objects and logs live; a temporary folder when None. programs: what instances find in
+    their PATH.
     """
 
     MARKER = "LOCAL_CLOUD"
     account, region = ACCOUNT, REGION
 
-    def __init__(self, workdir: str | Path | None = None, *, timing: Timing | None = None, programs: Sequence[Path] | None = None,
-                 endpoint_port: int = 8080, s3_program: Path = CACHE / "bin" / "versitygw") -> None:
+    def __init__(
+        self,
+        workdir: str | Path | None = None,
+        *,
+        timing: Timing | None = None,
+        programs: Sequence[Path] | None = None,
+        endpoint_port: int = 8080,
+        s3_program: Path = CACHE / "bin" / "versitygw",
+    ) -> None:
         self.id, self.timing = uuid.uuid4().hex, timing or Timing()
         self._owns_workdir = workdir is None
         self.workdir = Path(workdir or tempfile.mkdtemp(prefix="local-cloud-")).resolve()
         self.logs = self.workdir / "logs"
-        self.programs = list(programs) if programs is not None else [built("perennial"), CACHE / "bin" / "weaviate-server"]
+        self.programs = (
+            list(programs) if programs is not None else [built("perennial"), CACHE / "bin" / "weaviate-server"]
+        )
         self._endpoint_port, self._s3_program = endpoint_port, s3_program
         self.lock = threading.RLock()
+        self._clients, self._clients_lock = {}, threading.Lock()
         # What a test looks at.
         self.calls: list[dict] = []
         self.mail: list[mail.Mail] = []
@@ -75,13 +92,13 @@ class LocalCloud:
         self.permissions = Permissions(self)
         # What a test turns.
         self.api_faults, self.s3_faults = patching.ApiFaults(), S3Faults()
-        self.no_capacity = False             # launches fail with InsufficientInstanceCapacity
+        self.no_capacity = False  # launches fail with InsufficientInstanceCapacity
         self.instance_env: dict[str, str] = {}  # for instances that boot from now on
-        self.instance_role: str | None = None   # a role's name; None: instances may do everything
+        self.instance_role: str | None = None  # a role's name; None: instances may do everything
         self.launching, self.stopping = None, False
         self._timers: list[tuple[float, Callable, tuple]] = []
 
-    # ---- life -----------------------------------------------------------------------------------------------------------------
+    # ---- life --------------------------------------------------------------------------------------------------------
 
     def __enter__(self) -> LocalCloud:
         return self.start()
@@ -96,7 +113,12 @@ class LocalCloud:
         moto_api_backend.reset()
         self._reaper = Reaper(self.MARKER, self.id, self.workdir if self._owns_workdir else None)
         try:
-            self.s3 = S3Server(self._s3_program, self.workdir / "s3", self.logs / "s3.log", {self.MARKER: self.id, "PATH": os.environ["PATH"]})
+            self.s3 = S3Server(
+                self._s3_program,
+                self.workdir / "s3",
+                self.logs / "s3.log",
+                {self.MARKER: self.id, "PATH": os.environ["PATH"]},
+            )
             self.s3_proxy, self.clock, self.bus = S3Proxy(self), Clock(), EventBus(self)
             self.delivery, self.functions, self.schedules = Delivery(self), Functions(self), Schedules(self)
             self.addresses = ElasticIps(self, self._endpoint_port)
@@ -149,35 +171,62 @@ class LocalCloud:
         """On a tick, under the lock."""
         self._timers.append((time.monotonic() + delay, fn, args))
 
-    # ---- clients --------------------------------------------------------------------------------------------------------------
+    # ---- clients -----------------------------------------------------------------------------------------------------
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._server.server_port}"
 
-    def client(self, service: str, **config: object):  # noqa: ANN201
+    def client(self, service: str, **config: object):
         """A boto3 client that does not retry by itself (retries would hide doubled effects)."""
+        key = (service, *sorted(config.items()))
+        with self._clients_lock:  # making one takes long, and is not safe on several threads
+            if key not in self._clients:
+                self._clients[key] = self._new_client(service, config)
+            return self._clients[key]
+
+    def _new_client(self, service: str, config: dict):
         s3 = {"s3": {"addressing_style": "path"}} if service == "s3" else {}
-        return boto3.client(service, region_name=REGION, endpoint_url=self.s3_proxy.url if service == "s3" else self.url,
-                            aws_access_key_id=self.s3.access_key, aws_secret_access_key=self.s3.secret_key,
-                            config=Config(retries={"total_max_attempts": 1}, read_timeout=900, **s3, **config))
+        options = {"retries": {"total_max_attempts": 1}, "read_timeout": 900, "max_pool_connections": 50, **s3, **config}
+        return boto3.client(
+            service,
+            region_name=REGION,
+            endpoint_url=self.s3_proxy.url if service == "s3" else self.url,
+            aws_access_key_id=self.s3.access_key,
+            aws_secret_access_key=self.s3.secret_key,
+            config=Config(**options),
+        )
 
     def client_environment(self, caller: str = "") -> dict[str, str]:
         """What a program needs in its environment to use this cloud; `caller` is how `calls` names it."""
-        return {"AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION, "AWS_ENDPOINT_URL": self.url, "AWS_ENDPOINT_URL_S3": self.s3_proxy.url,
-                "AWS_ACCESS_KEY_ID": self.s3.access_key, "AWS_SECRET_ACCESS_KEY": self.s3.secret_key, "AWS_EC2_METADATA_DISABLED": "true",
-                **({"AWS_SDK_UA_APP_ID": caller} if caller else {})}
+        return {
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_ENDPOINT_URL_S3": self.s3_proxy.url,
+            "AWS_ACCESS_KEY_ID": self.s3.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.s3.secret_key,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            **({"AWS_SDK_UA_APP_ID": caller} if caller else {}),
+        }
 
     @staticmethod
     def queue_backend() -> SQSBackend:
         return sqs_backends[ACCOUNT][REGION]
 
-    # ---- stacks ---------------------------------------------------------------------------------------------------------------
+    # ---- stacks ------------------------------------------------------------------------------------------------------
 
-    def deploy(self, template: str | Path, parameters: Mapping[str, str] | None = None, binaries: Mapping[str, str | Path] | None = None,
-               stack: str = "perennial", user_data: str | None = None) -> Stack:
-        """Create a template's resources. `binaries` are the programs of its functions by logical id; `user_data` replaces that of launch
-        templates (the real one starts containers)."""
+    def deploy(
+        self,
+        template: str | Path,
+        parameters: Mapping[str, str] | None = None,
+        binaries: Mapping[str, str | Path] | None = None,
+        stack: str = "perennial",
+        user_data: str | None = None,
+    ) -> Stack:
+        """Create a template's resources. `binaries` are the programs of its functions by logical id; `user_data`
+        replaces that of launch templates (the real one starts containers).
+        """
         programs = {name: Path(program) for name, program in (binaries or {}).items()}
         return deploy(self, Path(template), dict(parameters or {}), programs, stack, user_data)
 
@@ -185,13 +234,13 @@ class LocalCloud:
         """What infra/template.yaml expects to find: see database.create_database."""
         return create_database(self, name, **options)
 
-    # ---- what happens to instances ----------------------------------------------------------------------------------------------
+    # ---- what happens to instances -----------------------------------------------------------------------------------
 
     def machine(self, instance_id: str) -> Machine:
         return self.machines[instance_id]
 
     def kill(self, instance_id: str) -> None:
-        """The hardware dies: terminated at once, processes and disks gone. Its group notices at the next health check."""
+        """The hardware dies: terminated at once, processes and disks gone. Its group notices at the next check."""
         with self.lock:
             instance = self.machines[instance_id].instance
             instance.terminate()
@@ -204,11 +253,14 @@ class LocalCloud:
     def agent_up(self, instance_id: str) -> None:
         self.machines[instance_id].agent_runs = True
 
-    # ---- events, schedules, functions: the short names ------------------------------------------------------------------------------
+    # ---- events, schedules, functions: the short names ---------------------------------------------------------------
 
     @property
     def events(self) -> list[dict]:
         return self.bus.seen
+
+    def events_named(self, detail_type: str) -> list[dict]:
+        return [event for event in self.events if event["detail-type"] == detail_type]
 
     @property
     def invocations(self) -> list:
@@ -219,7 +271,7 @@ class LocalCloud:
         """What the roles of functions and instances would not have allowed on AWS."""
         return self.permissions.denied
 
-    def hold_events(self, match: events.Match = ".*"):  # noqa: ANN201
+    def hold_events(self, match: events.Match = ".*"):
         return self.bus.hold(match)
 
     def fire(self, schedule: str) -> None:
@@ -227,5 +279,7 @@ class LocalCloud:
 
     def group_members(self, group: str) -> dict[str, str]:
         """Instance id -> lifecycle state."""
-        found = self.client("autoscaling").describe_auto_scaling_groups(AutoScalingGroupNames=[group])["AutoScalingGroups"]
+        found = self.client("autoscaling").describe_auto_scaling_groups(AutoScalingGroupNames=[group])[
+            "AutoScalingGroups"
+        ]
         return {i["InstanceId"]: i["LifecycleState"] for i in found[0]["Instances"]} if found else {}

@@ -1,11 +1,17 @@
-"""A database as its owner has it before Perennial comes: bucket, secret, address, launch template, group of one with its hooks."""
+"""A database as its owner has it before Perennial comes: bucket, secret, address, launch template, group of one with
+its hooks.
+"""
+
 from __future__ import annotations
 
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+
+from .waiting import wait_for
 
 USER_DATA = Path(__file__).with_name("user_data.sh")
 GROUP_TEMPLATE = Path(__file__).parents[2] / "infra" / "group.yaml"
@@ -32,58 +38,132 @@ class Database:
 
     def settings(self, **changes: object) -> str:
         """The target's settings as YAML; changes replace top-level entries."""
-        return yaml.safe_dump({
-            "name": self.name, "engine": "weaviate", "url": "http://127.0.0.1:8080", "host_name": "weaviate-0",
-            "api_key": {"secret": f"perennial/{self.name}/weaviate-api-key"},  # no data_dir: each instance has a folder of its own
-            "repository": {"url": f"s3://{self.bucket}/{self.prefix}", "region": self.cloud.region},
-            "auto_scaling": {"group": self.group, "launch_hook": self.launch_hook, "terminate_hook": self.terminate_hook,
-                             "document": self.document},
-            "endpoint": {"kind": "elastic_ip", "allocation_id": self.allocation_id},
-            "backup": {"max_age": "26h", "timeout": "2h"},
-            "restore": {"timeout": "2h", "stalled_after": "10m", "attempts": 2, "empty_repository": "allow"},
-            "checks": {"min_free_disk_gib": 1, "min_free_memory_percent": 1, "max_load_per_cpu": 100},
-            **changes}, sort_keys=False)
+        return yaml.safe_dump(
+            {
+                "name": self.name,
+                "engine": "weaviate",
+                "url": "http://127.0.0.1:8080",
+                "host_name": "weaviate-0",
+                "api_key": {
+                    "secret": f"perennial/{self.name}/weaviate-api-key"
+                },  # no data_dir: each instance has a folder of its own
+                "repository": {"url": f"s3://{self.bucket}/{self.prefix}", "region": self.cloud.region},
+                "auto_scaling": {
+                    "group": self.group,
+                    "launch_hook": self.launch_hook,
+                    "terminate_hook": self.terminate_hook,
+                    "document": self.document,
+                },
+                "endpoint": {"kind": "elastic_ip", "allocation_id": self.allocation_id},
+                "backup": {"max_age": "26h", "timeout": "2h"},
+                "restore": {"timeout": "2h", "stalled_after": "10m", "attempts": 2, "empty_repository": "allow"},
+                "checks": {"min_free_disk_gib": 1, "min_free_memory_percent": 1, "max_load_per_cpu": 100},
+                **changes,
+            },
+            sort_keys=False,
+        )
 
-    def parameters(self, *, email: str = "operator@example.com", settings: str | None = None, **more: str) -> dict[str, str]:
+    def parameters(
+        self, *, email: str = "operator@example.com", settings: str | None = None, **more: str
+    ) -> dict[str, str]:
         """The parameters of infra/template.yaml."""
-        return {"TargetName": self.name, "TargetSettings": settings or self.settings(), "GroupName": self.group, "Bucket": self.bucket,
-                "Prefix": self.prefix, "AllocationId": self.allocation_id, "AlertEmail": email, **more}
+        return {
+            "TargetName": self.name,
+            "TargetSettings": settings or self.settings(),
+            "GroupName": self.group,
+            "Bucket": self.bucket,
+            "Prefix": self.prefix,
+            "AllocationId": self.allocation_id,
+            "AlertEmail": email,
+            **more,
+        }
 
     def set_capacity(self, instances: int) -> None:
         """As an update of the stack's Capacity does it."""
         self.cloud.client("autoscaling").update_auto_scaling_group(
-            AutoScalingGroupName=self.group, MinSize=instances, MaxSize=instances, DesiredCapacity=instances)
+            AutoScalingGroupName=self.group, MinSize=instances, MaxSize=instances, DesiredCapacity=instances
+        )
 
     def set_heartbeat(self, seconds: int) -> None:
         """The time-out of both hooks; for waits that have not begun."""
         client = self.cloud.client("autoscaling")
         for hook in client.describe_lifecycle_hooks(AutoScalingGroupName=self.group)["LifecycleHooks"]:
-            client.put_lifecycle_hook(**{k: v for k, v in hook.items() if k != "GlobalTimeout"} | {"HeartbeatTimeout": seconds})
+            client.put_lifecycle_hook(
+                **{k: v for k, v in hook.items() if k != "GlobalTimeout"} | {"HeartbeatTimeout": seconds}
+            )
 
     def members(self) -> dict[str, str]:
         """Instance id -> lifecycle state."""
         return self.cloud.group_members(self.group)
 
+    def wait_for_state(self, state: str, other_than: Collection[str] = (), limit: float = 15) -> str:
+        """The first instance in that lifecycle state."""
+        return wait_for(
+            f"an instance in {state}",
+            lambda: next((i for i, s in self.members().items() if s == state and i not in other_than), None),
+            limit,
+        )
+
+    def complete(self, instance: str, result: str = "CONTINUE", hook: str = launch_hook, **by: str) -> None:
+        """Answer a hook, by the instance or, with LifecycleActionToken=..., by the token."""
+        self.cloud.client("autoscaling").complete_lifecycle_action(
+            AutoScalingGroupName=self.group,
+            LifecycleHookName=hook,
+            LifecycleActionResult=result,
+            **(by or {"InstanceId": instance}),
+        )
+
     def holder(self) -> str | None:
         """Who has the address."""
-        return self.cloud.client("ec2").describe_addresses(AllocationIds=[self.allocation_id])["Addresses"][0].get("InstanceId")
+        return (
+            self.cloud.client("ec2")
+            .describe_addresses(AllocationIds=[self.allocation_id])["Addresses"][0]
+            .get("InstanceId")
+        )
 
 
-def create_database(cloud, name: str = "docs", *, capacity: int = 0, bucket: str | None = None, prefix: str = "weaviate",  # noqa: ANN001, PLR0913
-                    user_data: str | None = None, heartbeat: int | None = None) -> Database:
-    """Deploys infra/group.yaml. With capacity 0 nothing boots before `set_capacity(1)`, so that the functions can be deployed first.
+def create_database(
+    cloud,
+    name: str = "docs",
+    *,
+    capacity: int = 0,
+    bucket: str | None = None,
+    prefix: str = "weaviate",
+    user_data: str | None = None,
+    heartbeat: int | None = None,
+) -> Database:
+    """Deploys infra/group.yaml. With capacity 0 nothing boots before `set_capacity(1)`, so that the functions can be
+    deployed first.
 
     user_data: instead of the real Weaviate's. heartbeat: the hooks' time-out, instead of the template's.
     """
     bucket, api_key, ec2 = bucket or f"{name}-backups", secrets.token_hex(16), cloud.client("ec2")
-    secret = cloud.client("secretsmanager").create_secret(Name=f"perennial/{name}/weaviate-api-key", SecretString=api_key)["ARN"]
+    secret = cloud.client("secretsmanager").create_secret(
+        Name=f"perennial/{name}/weaviate-api-key", SecretString=api_key
+    )["ARN"]
     cloud.instance_env.update(WEAVIATE_API_KEY=api_key, BACKUP_S3_BUCKET=bucket, BACKUP_S3_PATH=f"{prefix}/backups")
     subnet = ec2.describe_subnets()["Subnets"][0]
-    clients = ec2.create_security_group(GroupName=f"{name}-clients", Description="may use the database", VpcId=subnet["VpcId"])["GroupId"]
-    stack = cloud.deploy(GROUP_TEMPLATE, {
-        "TargetName": name, "GroupName": name, "Capacity": "0", "VpcId": subnet["VpcId"], "SubnetIds": subnet["SubnetId"],
-        "ClientSecurityGroupId": clients, "Bucket": bucket, "Prefix": prefix, "AgentSha256": "0" * 64, "EngineSecretArn": secret,
-        "AddressName": f"{name}-eip"}, stack=f"{name}-database", user_data=user_data or USER_DATA.read_text())
+    clients = ec2.create_security_group(
+        GroupName=f"{name}-clients", Description="may use the database", VpcId=subnet["VpcId"]
+    )["GroupId"]
+    stack = cloud.deploy(
+        GROUP_TEMPLATE,
+        {
+            "TargetName": name,
+            "GroupName": name,
+            "Capacity": "0",
+            "VpcId": subnet["VpcId"],
+            "SubnetIds": subnet["SubnetId"],
+            "ClientSecurityGroupId": clients,
+            "Bucket": bucket,
+            "Prefix": prefix,
+            "AgentSha256": "0" * 64,
+            "EngineSecretArn": secret,
+            "AddressName": f"{name}-eip",
+        },
+        stack=f"{name}-database",
+        user_data=user_data or USER_DATA.read_text(),
+    )
     database = Database(cloud, name, bucket, prefix, api_key, stack.outputs["AllocationId"], stack.outputs["ElasticIp"])
     if heartbeat:
         database.set_heartbeat(heartbeat)

@@ -1,4 +1,5 @@
 """EC2: instance states that take time, and the rules of Elastic IPs and network interfaces in a VPC."""
+
 from __future__ import annotations
 
 import copy
@@ -14,13 +15,15 @@ from .machine import Machine
 CODES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
 
 
-def set_state(cloud, instance: Instance, name: str) -> None:  # noqa: ANN001
+def set_state(cloud, instance: Instance, name: str) -> None:
     instance._state, backend = InstanceState(name, CODES[name]), instance.ec2_backend
     arn = f"arn:aws:ec2:{backend.region_name}:{backend.account_id}:instance/{instance.id}"
-    cloud.bus.emit("aws.ec2", "EC2 Instance State-change Notification", {"instance-id": instance.id, "state": name}, [arn])
+    cloud.bus.emit(
+        "aws.ec2", "EC2 Instance State-change Notification", {"instance-id": instance.id, "state": name}, [arn]
+    )
 
 
-def power_off(cloud, instance: Instance, state: str) -> None:  # noqa: ANN001
+def power_off(cloud, instance: Instance, state: str) -> None:
     """The address leaves it, its processes and its disks are gone."""
     for eip in [a for a in instance.ec2_backend.addresses if a.association_id and a.instance is instance]:
         instance.ec2_backend.disassociate_address(association_id=eip.association_id)
@@ -28,21 +31,21 @@ def power_off(cloud, instance: Instance, state: str) -> None:  # noqa: ANN001
     cloud.machines[instance.id].power_off()
 
 
-def boot(cloud, instance: Instance) -> None:  # noqa: ANN001
+def boot(cloud, instance: Instance) -> None:
     if instance._state.name == "pending":
         set_state(cloud, instance, "running")
         cloud.machines[instance.id].boot()
 
 
-def install(cloud) -> None:  # noqa: ANN001
+def install(cloud) -> None:
     install_instances(cloud)
     install_addresses(cloud)
     install_interfaces(cloud)
 
 
-def install_instances(cloud) -> None:  # noqa: ANN001
+def install_instances(cloud) -> None:
     @cloud.patches.extend(EC2Backend)
-    def run_instances(base, backend, image_id, count, user_data, groups, **kw):  # noqa: ANN001, ANN202
+    def run_instances(base, backend, image_id, count, user_data, groups, **kw):
         group = cloud.launching
         if cloud.no_capacity:
             raise EC2ClientError("InsufficientInstanceCapacity", "We currently do not have sufficient capacity.")
@@ -60,7 +63,7 @@ def install_instances(cloud) -> None:  # noqa: ANN001
         return reservation
 
     @cloud.patches.extend(Instance)
-    def terminate(base, instance):  # noqa: ANN001, ANN202
+    def terminate(base, instance):
         if instance._state.name in ("shutting-down", "terminated"):
             return copy.copy(instance._state)
         previous = base()
@@ -71,45 +74,50 @@ def install_instances(cloud) -> None:  # noqa: ANN001
         return previous
 
     @cloud.patches.extend(Instance)
-    def stop(base, instance):  # noqa: ANN001, ANN202
+    def stop(base, instance):
         previous = base()
         power_off(cloud, instance, "stopped")
         return previous
 
     @cloud.patches.extend(Instance)
-    def start(base, instance):  # noqa: ANN001, ANN202
+    def start(base, instance):
         if instance._state.name != "stopped":
-            raise EC2ClientError("IncorrectInstanceState",
-                                 f"The instance '{instance.id}' is not in a state from which it can be started.")
+            raise EC2ClientError(
+                "IncorrectInstanceState",
+                f"The instance '{instance.id}' is not in a state from which it can be started.",
+            )
         previous = base()
         set_state(cloud, instance, "pending")
         cloud.later(cloud.timing.boot, boot, cloud, instance)
         return previous
 
 
-def finish_shutdown(cloud, instance: Instance) -> None:  # noqa: ANN001
+def finish_shutdown(cloud, instance: Instance) -> None:
     if instance._state.name == "shutting-down":
         set_state(cloud, instance, "terminated")
 
 
-def install_addresses(cloud) -> None:  # noqa: ANN001
+def install_addresses(cloud) -> None:
     cloud.patches.set(ElasticAddress, "instance_id", property(lambda self: self.instance.id if self.instance else None))
     cloud.patches.set(ElasticAddress, "network_interface_id", property(lambda self: self.eni.id if self.eni else None))
 
     @cloud.patches.extend(EC2Backend)
-    def associate_address(base, backend, instance=None, eni=None, address=None, allocation_id=None,  # noqa: ANN001, ANN202
-                          reassociate=False):
+    def associate_address(base, backend, instance=None, eni=None, address=None, allocation_id=None, reassociate=False):
         eip = (backend.address_by_allocation([allocation_id]) if allocation_id else backend.address_by_ip([address]))[0]
         holder = instance or eni.instance
         if holder and holder._state.name not in ("running", "stopped"):
-            raise EC2ClientError("InvalidInstanceID", f"The {holder._state.name} instance '{holder.id}' is not in a "
-                                                      "valid state for this operation.")
+            raise EC2ClientError(
+                "InvalidInstanceID",
+                f"The {holder._state.name} instance '{holder.id}' is not in a valid state for this operation.",
+            )
         target = eni or instance.nics[0]
         if eip.eni is not target:
             in_the_way = [a for a in backend.addresses if a.association_id and (a is eip or a.eni is target)]
             if any(a is eip for a in in_the_way) and not reassociate:
-                raise EC2ClientError("Resource.AlreadyAssociated",
-                                     f"resource {eip.allocation_id} is already associated with associate-id {eip.association_id}")
+                raise EC2ClientError(
+                    "Resource.AlreadyAssociated",
+                    f"resource {eip.allocation_id} is already associated with associate-id {eip.association_id}",
+                )
             for other in in_the_way:
                 backend.disassociate_address(association_id=other.association_id)
             base(instance=holder, eni=target, address=eip.public_ip, reassociate=True)
@@ -117,28 +125,28 @@ def install_addresses(cloud) -> None:  # noqa: ANN001
         return eip
 
     @cloud.patches.extend(EC2Response, "associate_address")
-    def default_reassociation(base, response):  # noqa: ANN001, ANN202
+    def default_reassociation(base, response):
         if "AllowReassociation" not in response._get_params():
             response._get_params()["AllowReassociation"] = True  # the default in a VPC; moto takes False
         return base()
 
     @cloud.patches.extend(EC2Backend)
-    def disassociate_address(base, backend, address=None, association_id=None):  # noqa: ANN001, ANN202
+    def disassociate_address(base, backend, address=None, association_id=None):
         result = base(address=address, association_id=association_id)
         cloud.addresses.sync()
         return result
 
     @cloud.patches.extend(EC2Backend)
-    def release_address(base, backend, *args, **kw):  # noqa: ANN001, ANN202
+    def release_address(base, backend, *args, **kw):
         held = backend.address_by_allocation([kw.get("allocation_id")])[0] if kw.get("allocation_id") else None
         if held and held.association_id:
             raise EC2ClientError("InvalidIPAddress.InUse", f"Address {held.public_ip} is in use.")
         return base(*args, **kw)
 
 
-def install_interfaces(cloud) -> None:  # noqa: ANN001
+def install_interfaces(cloud) -> None:
     @cloud.patches.extend(EC2Response)
-    def assign_private_ip_addresses(base, response):  # noqa: ANN001, ANN202
+    def assign_private_ip_addresses(base, response):
         mine, allow = response._get_param("NetworkInterfaceId"), response._get_param("AllowReassignment", False)
         for ip in response._get_param("PrivateIpAddresses", []):
             for other in [e for e in response.ec2_backend.enis.values() if e.id != mine]:
@@ -149,7 +157,7 @@ def install_interfaces(cloud) -> None:  # noqa: ANN001
         return base()
 
     @cloud.patches.extend(Instance)
-    def attach_eni(base, instance, eni, device_index):  # noqa: ANN001, ANN202
+    def attach_eni(base, instance, eni, device_index):
         if eni.instance:
             raise EC2ClientError("InvalidNetworkInterface.InUse", f"Interface: [{eni.id}] in use.")
         if instance._state.name == "terminated":

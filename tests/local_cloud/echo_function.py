@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """A Lambda function for the tests of the local cloud: does what the event's "do" says, and answers with what it got."""
+
 import json
 import os
 import sys
@@ -22,13 +23,32 @@ def handle(event: object) -> object:
     if wish == "sleep":
         time.sleep(event["seconds"])
     if wish == "measure":
-        print(json.dumps({"_aws": {"Timestamp": 0, "CloudWatchMetrics": [
-            {"Namespace": "Test", "Dimensions": [["Target"], []], "Metrics": [{"Name": "Age", "Unit": "Seconds"}]}]},
-            "Target": "docs", "Age": event["value"]}), flush=True)
+        print(
+            json.dumps(
+                {
+                    "_aws": {
+                        "Timestamp": 0,
+                        "CloudWatchMetrics": [
+                            {
+                                "Namespace": "Test",
+                                "Dimensions": [["Target"], []],
+                                "Metrics": [{"Name": "Age", "Unit": "Seconds"}],
+                            }
+                        ],
+                    },
+                    "Target": "docs",
+                    "Age": event["value"],
+                }
+            ),
+            flush=True,
+        )
     records = event.get("Records", []) if isinstance(event, dict) else []
     bad = [{"itemIdentifier": r["messageId"]} for r in records if json.loads(r["body"]).get("do") == "fail"]
-    return {"batchItemFailures": bad} if records else {"echo": event, "name": os.environ["AWS_LAMBDA_FUNCTION_NAME"],
-                                                       "variable": os.environ.get("VARIABLE")}
+    return (
+        {"batchItemFailures": bad}
+        if records
+        else {"echo": event, "name": os.environ["AWS_LAMBDA_FUNCTION_NAME"], "variable": os.environ.get("VARIABLE")}
+    )
 
 
 while True:

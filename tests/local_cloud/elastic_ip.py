@@ -1,8 +1,10 @@
 """What an Elastic IP does: who connects to the address reaches the instance that holds it, or nobody.
 
-moto hands out addresses in 127/8, where anybody may listen on Linux. While an address is associated, a forwarder listens there and passes
-connections to the engine's port of the holder; when it moves or is taken away, the listener and all its connections are cut.
+moto hands out addresses in 127/8, where anybody may listen on Linux. While an address is associated, a forwarder
+listens there and passes connections to the engine's port of the holder; when it moves or is taken away, the listener
+and all its connections are cut.
 """
+
 from __future__ import annotations
 
 import asyncio
@@ -16,7 +18,7 @@ from .processes import free_port, is_free
 
 
 class ElasticIps:
-    def __init__(self, cloud, preferred_port: int) -> None:  # noqa: ANN001
+    def __init__(self, cloud, preferred_port: int) -> None:
         self.cloud = cloud
         self.port = preferred_port if is_free("127.0.0.1", preferred_port) else free_port()
         self._listening: dict[str, tuple[str, Forwarder]] = {}
@@ -45,17 +47,20 @@ class ElasticIps:
         self._loop.call_soon_threadsafe(self._loop.stop)
 
     def _wanted(self) -> dict[str, str]:
-        return {address.public_ip: address.instance.id
-                for account in list(ec2_backends.values()) for backend in list(account.values())
-                for address in backend.addresses
-                if address.association_id and address.instance and address.instance.id in self.cloud.machines}
+        return {
+            address.public_ip: address.instance.id
+            for account in list(ec2_backends.values())
+            for backend in list(account.values())
+            for address in backend.addresses
+            if address.association_id and address.instance and address.instance.id in self.cloud.machines
+        }
 
-    def _do(self, work) -> None:  # noqa: ANN001
+    def _do(self, work) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
 
 class Forwarder:
-    def __init__(self, machine) -> None:  # noqa: ANN001
+    def __init__(self, machine) -> None:
         self._machine, self._writers, self._server = machine, set(), None
 
     async def open(self, address: str, port: int) -> None:

@@ -1,8 +1,9 @@
 """The event bus: what services say, the disorder that tests add, rules, and delivery to targets.
 
-AWS delivers at least once, in any order, and service events on a best-effort basis. By default a cloud delivers once, in order and at once;
-`hold`, `drop`, `duplicate`, `delay` and `shuffle` take that away.
+AWS delivers at least once, in any order, and service events on a best-effort basis. By default a cloud delivers once,
+in order and at once; `hold`, `drop`, `duplicate`, `delay` and `shuffle` take that away.
 """
+
 from __future__ import annotations
 
 import functools
@@ -40,12 +41,12 @@ class Disorder:
 
 
 class EventBus:
-    def __init__(self, cloud) -> None:  # noqa: ANN001
+    def __init__(self, cloud) -> None:
         self.cloud, self.seen, self.dropped = cloud, [], []
         self._disorders: list[Disorder] = []
         self._lock = threading.Lock()
 
-    # ---- what happens to the next events; `match` is a regular expression on the detail-type, or a function of the event -----------
+    # ---- what happens to the next events; `match` is a regular expression on the detail-type, or a function of the eve
 
     def drop(self, match: Match, times: float = 1) -> None:
         self._add(Disorder(match, "drop", times))
@@ -58,7 +59,9 @@ class EventBus:
 
     @contextmanager
     def hold(self, match: Match = ".*") -> Iterator[list[dict]]:
-        """Deliver matching events only when the block ends, in the order they were said. Gives the held events; may be reordered in place."""
+        """Deliver matching events only when the block ends, in the order they were said. Gives the held events; may be
+        reordered in place.
+        """
         rule = Disorder(match, "hold", float("inf"))
         self._add(rule)
         try:
@@ -84,12 +87,21 @@ class EventBus:
         with self._lock:
             self._disorders.append(disorder)
 
-    # ---- events ----------------------------------------------------------------------------------------------------------------
+    # ---- events ------------------------------------------------------------------------------------------------------
 
     def emit(self, source: str, detail_type: str, detail: dict, resources: list[str] | tuple = ()) -> dict:
         """A service says something. Also for tests, e.g. a spot warning."""
-        event = {"version": "0", "id": str(uuid.uuid4()), "detail-type": detail_type, "source": source, "account": ACCOUNT,
-                 "time": now(), "region": REGION, "resources": list(resources), "detail": detail}
+        event = {
+            "version": "0",
+            "id": str(uuid.uuid4()),
+            "detail-type": detail_type,
+            "source": source,
+            "account": ACCOUNT,
+            "time": now(),
+            "region": REGION,
+            "resources": list(resources),
+            "detail": detail,
+        }
         self.publish(event)
         return event
 
@@ -118,9 +130,15 @@ class EventBus:
     def to_targets(self, rule: Rule, event: dict) -> None:
         for target in list(rule.targets):
             payload = shaped(target, event)
-            self.cloud.delivery.send(target["Arn"], payload, service="events.amazonaws.com", source_arn=rule.arn,
-                                     retry=target.get("RetryPolicy"), dead_letters=target.get("DeadLetterConfig", {}).get("Arn"),
-                                     fifo_group=target.get("SqsParameters", {}).get("MessageGroupId"))
+            self.cloud.delivery.send(
+                target["Arn"],
+                payload,
+                service="events.amazonaws.com",
+                source_arn=rule.arn,
+                retry=target.get("RetryPolicy"),
+                dead_letters=target.get("DeadLetterConfig", {}).get("Arn"),
+                fifo_group=target.get("SqsParameters", {}).get("MessageGroupId"),
+            )
 
 
 def shaped(target: dict, event: dict) -> object:
@@ -138,9 +156,9 @@ def now() -> str:
     return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def install(cloud) -> None:  # noqa: ANN001
+def install(cloud) -> None:
     @cloud.patches.extend(Rule)
-    def send_to_targets(_, rule, event, transform_input=True):  # noqa: ANN001, ANN202, ARG001
+    def send_to_targets(_, rule, event, transform_input=True):
         """PutEvents: moto knows no Lambda or SNS target here and delivers for disabled rules."""
         event = {k: v for k, v in event.items() if k != "ingestion-time"} | {"account": ACCOUNT}
         if not isinstance(event["time"], str):

@@ -1,7 +1,10 @@
-"""Auto Scaling's state machine: launches, lifecycle hooks, health, replacement. moto's instances are InService at once and for ever.
+"""Auto Scaling's state machine: launches, lifecycle hooks, health, replacement. moto's instances are InService at once
+and for ever.
 
-`reconcile` is one step of a group's life and runs on every tick. The rules, and what is not known of AWS, are in README.md.
+`reconcile` is one step of a group's life and runs on every tick. The rules, and what is not known of AWS, are in
+README.md.
 """
+
 from __future__ import annotations
 
 import time
@@ -33,15 +36,25 @@ class Action:
         return self
 
 
-def enter(cloud, group: FakeAutoScalingGroup, member: InstanceState, phase: str) -> None:  # noqa: ANN001
+def enter(cloud, group: FakeAutoScalingGroup, member: InstanceState, phase: str) -> None:
     """phase is Pending or Terminating: wait for the hooks of that transition, or go straight on."""
-    way, suffix, path = {"Pending": ("launch", "LAUNCHING", LAUNCH), "Terminating": ("terminate", "TERMINATING", TERMINATE)}[phase]
-    hooks = [h for h in group.autoscaling_backend.describe_lifecycle_hooks(group.name)
-             if h.lifecycle_transition == f"autoscaling:EC2_INSTANCE_{suffix}"]
+    way, suffix, path = {
+        "Pending": ("launch", "LAUNCHING", LAUNCH),
+        "Terminating": ("terminate", "TERMINATING", TERMINATE),
+    }[phase]
+    hooks = [
+        h
+        for h in group.autoscaling_backend.describe_lifecycle_hooks(group.name)
+        if h.lifecycle_transition == f"autoscaling:EC2_INSTANCE_{suffix}"
+    ]
     member.lifecycle_state, member.actions = phase + (":Wait" if hooks else ""), {}
     for hook in hooks:
         action = member.actions[hook.name] = Action(hook, cloud.timing.clock_speed).heartbeat()
-        detail = {"LifecycleActionToken": action.token, "LifecycleHookName": hook.name, "LifecycleTransition": hook.lifecycle_transition}
+        detail = {
+            "LifecycleActionToken": action.token,
+            "LifecycleHookName": hook.name,
+            "LifecycleTransition": hook.lifecycle_transition,
+        }
         if hook.notification_metadata:
             detail["NotificationMetadata"] = hook.notification_metadata
         event(cloud, group, member, f"EC2 Instance-{way} Lifecycle Action", path, **detail)
@@ -49,36 +62,72 @@ def enter(cloud, group: FakeAutoScalingGroup, member: InstanceState, phase: str)
         proceed(cloud, group, member, abandoned=False)
 
 
-def event(cloud, group, member, detail_type: str, path: tuple[str, str], **detail: object) -> None:  # noqa: ANN001
-    cloud.bus.emit("aws.autoscaling", detail_type, {
-        **detail, "AutoScalingGroupName": group.name, "EC2InstanceId": member.instance_id, "Origin": path[0],
-        "Destination": path[1]}, [group.arn])
+def event(cloud, group, member, detail_type: str, path: tuple[str, str], **detail: object) -> None:
+    cloud.bus.emit(
+        "aws.autoscaling",
+        detail_type,
+        {
+            **detail,
+            "AutoScalingGroupName": group.name,
+            "EC2InstanceId": member.instance_id,
+            "Origin": path[0],
+            "Destination": path[1],
+        },
+        [group.arn],
+    )
 
 
-def notice(cloud, group, member, detail_type: str, path: tuple[str, str], status: str, cause: str) -> None:  # noqa: ANN001
+def notice(cloud, group, member, detail_type: str, path: tuple[str, str], status: str, cause: str) -> None:
     """A scaling activity: kept for DescribeScalingActivities, and told to the bus."""
     now = time.time()
-    activity = {"ActivityId": str(uuid.uuid4()), "AutoScalingGroupName": group.name, "Cause": cause, "StartTime": now, "EndTime": now,
-                "Description": f"{detail_type} ({member.instance_id or 'no instance'})", "StatusCode": status, "StatusMessage": cause,
-                "Progress": 100}
+    activity = {
+        "ActivityId": str(uuid.uuid4()),
+        "AutoScalingGroupName": group.name,
+        "Cause": cause,
+        "StartTime": now,
+        "EndTime": now,
+        "Description": f"{detail_type} ({member.instance_id or 'no instance'})",
+        "StatusCode": status,
+        "StatusMessage": cause,
+        "Progress": 100,
+    }
     cloud.activities.insert(0, activity)
-    event(cloud, group, member, detail_type, path, ActivityId=activity["ActivityId"], RequestId=activity["ActivityId"],
-          Cause=cause, Description=activity["Description"], StatusCode=status, StatusMessage=cause, Details={})
+    event(
+        cloud,
+        group,
+        member,
+        detail_type,
+        path,
+        ActivityId=activity["ActivityId"],
+        RequestId=activity["ActivityId"],
+        Cause=cause,
+        Description=activity["Description"],
+        StatusCode=status,
+        StatusMessage=cause,
+        Details={},
+    )
 
 
-def finish(cloud, group, member, action: Action, result: str) -> None:  # noqa: ANN001
+def finish(cloud, group, member, action: Action, result: str) -> None:
     """One hook is done. One ABANDON ends the wait; else it ends when every hook is done."""
     action.result = result
     if result == "ABANDON" or all(a.result for a in member.actions.values()):
         proceed(cloud, group, member, abandoned=result == "ABANDON")
 
 
-def proceed(cloud, group, member, *, abandoned: bool) -> None:  # noqa: ANN001
+def proceed(cloud, group, member, *, abandoned: bool) -> None:
     member.actions = {}
     retention = (group.instance_lifecycle_policy or {}).get("RetentionTriggers", {})
     if member.lifecycle_state.startswith("Pending") and abandoned:
-        notice(cloud, group, member, "EC2 Instance Launch Unsuccessful", LAUNCH, "Cancelled",
-               "The lifecycle action was abandoned or timed out")
+        notice(
+            cloud,
+            group,
+            member,
+            "EC2 Instance Launch Unsuccessful",
+            LAUNCH,
+            "Cancelled",
+            "The lifecycle action was abandoned or timed out",
+        )
         enter(cloud, group, member, "Terminating")
     elif member.lifecycle_state.startswith("Pending"):
         member.lifecycle_state, member.in_service_since = "InService", time.monotonic()
@@ -90,18 +139,18 @@ def proceed(cloud, group, member, *, abandoned: bool) -> None:  # noqa: ANN001
         group.ec2_backend.terminate_instances([member.instance_id])
 
 
-def reconcile(cloud, group: FakeAutoScalingGroup) -> None:  # noqa: ANN001
+def reconcile(cloud, group: FakeAutoScalingGroup) -> None:
     for member in list(group.instance_states):
         advance(cloud, group, member)
     live = [m for m in group.instance_states if m.lifecycle_state in COUNTED]
     missing = group.desired_capacity - len(live)
     if missing > 0:
         launch(cloud, group, missing)
-    for member in [m for m in live if not m.protected_from_scale_in][:max(-missing, 0)]:
+    for member in [m for m in live if not m.protected_from_scale_in][: max(-missing, 0)]:
         enter(cloud, group, member, "Terminating")
 
 
-def advance(cloud, group, member: InstanceState) -> None:  # noqa: ANN001
+def advance(cloud, group, member: InstanceState) -> None:
     """What time and the state of the machine do to one member."""
     machine, phase, now = member.instance._state.name, member.lifecycle_state, time.monotonic()
     if phase == "Pending" and machine == "running":
@@ -115,7 +164,10 @@ def advance(cloud, group, member: InstanceState) -> None:  # noqa: ANN001
             finish(cloud, group, member, late, late.hook.default_result or "ABANDON")
     elif phase == "InService" and (machine != "running" or member.health_status == "Unhealthy"):
         member.health_status, member.sick_since = "Unhealthy", getattr(member, "sick_since", now)
-        if now - member.sick_since >= cloud.timing.health_check and "ReplaceUnhealthy" not in group._suspended_processes:
+        if (
+            now - member.sick_since >= cloud.timing.health_check
+            and "ReplaceUnhealthy" not in group._suspended_processes
+        ):
             enter(cloud, group, member, "Terminating")
     elif phase == "Terminating:Proceed" and machine == "terminated":
         group.instance_states.remove(member)
@@ -124,7 +176,7 @@ def advance(cloud, group, member: InstanceState) -> None:  # noqa: ANN001
         group.instance_states.remove(member)
 
 
-def launch(cloud, group, count: int) -> None:  # noqa: ANN001
+def launch(cloud, group, count: int) -> None:
     now = time.monotonic()
     if "Launch" in group._suspended_processes or now < getattr(group, "next_launch", 0):
         return
@@ -133,4 +185,6 @@ def launch(cloud, group, count: int) -> None:  # noqa: ANN001
     except ServiceException as error:
         group.next_launch = now + cloud.timing.launch_retry
         nobody = type("Nobody", (), {"instance_id": ""})
-        notice(cloud, group, nobody, "EC2 Instance Launch Unsuccessful", LAUNCH, "Failed", f"{error.code}: {error.message}")
+        notice(
+            cloud, group, nobody, "EC2 Instance Launch Unsuccessful", LAUNCH, "Failed", f"{error.code}: {error.message}"
+        )

@@ -1,8 +1,9 @@
 """A simulated instance: a folder, ten ports, an environment, and every process that carries its marker.
 
-Powering off kills the processes and deletes the folder, as the NVMe disks of an instance lose their data. What the test may want to
-read afterwards (console output, logs) is in the cloud's log folder instead.
+Powering off kills the processes and deletes the folder, as the NVMe disks of an instance lose their data. What the test
+may want to read afterwards (console output, logs) is in the cloud's log folder instead.
 """
+
 from __future__ import annotations
 
 import os
@@ -22,7 +23,7 @@ MARKER = "LOCAL_CLOUD_INSTANCE"
 
 
 class Machine:
-    def __init__(self, cloud, instance) -> None:  # noqa: ANN001
+    def __init__(self, cloud, instance) -> None:
         self.cloud, self.instance, self.id = cloud, instance, instance.id
         self.agent_runs, self.was_online, self.up_since = True, False, None
         self.folder = cloud.workdir / "instances" / self.id
@@ -30,7 +31,7 @@ class Machine:
         self.ports: PortBlock | None = None
         self.env: dict[str, str] = {}
 
-    # ---- power --------------------------------------------------------------------------------------------------------
+    # ---- power -------------------------------------------------------------------------------------------------------
 
     def boot(self) -> None:
         """Fresh disks, then the user data."""
@@ -63,18 +64,26 @@ class Machine:
         with (self.logs / f"{self.id}-console.log").open("ab") as console:
             self._start(command, console, console, {}).wait()
 
-    # ---- what an instance is --------------------------------------------------------------------------------------------
+    # ---- what an instance is -----------------------------------------------------------------------------------------
 
     def _environment(self) -> dict[str, str]:
         cloud, base = self.cloud, self.ports.base
         return {
-            "PATH": f"{self.folder / 'bin'}:/usr/local/bin:/usr/bin:/bin", "HOME": str(self.folder),
-            "TMPDIR": str(self.folder / "tmp"), "LANG": "C.UTF-8",
-            cloud.MARKER: cloud.id, MARKER: self.id, "LOCAL_CLOUD_PORTS": str(base), "LOCAL_CLOUD_LOGS": str(self.logs),
+            "PATH": f"{self.folder / 'bin'}:/usr/local/bin:/usr/bin:/bin",
+            "HOME": str(self.folder),
+            "TMPDIR": str(self.folder / "tmp"),
+            "LANG": "C.UTF-8",
+            cloud.MARKER: cloud.id,
+            MARKER: self.id,
+            "LOCAL_CLOUD_PORTS": str(base),
+            "LOCAL_CLOUD_LOGS": str(self.logs),
             **cloud.client_environment(caller=self.id),
-            "PERENNIAL_INSTANCE_ID": self.id, "PERENNIAL_STATE_DIR": str(self.folder / "state"),
-            "PERENNIAL_DATA_DIR": str(self.folder / "data"), "PERENNIAL_ENGINE_URL": f"http://127.0.0.1:{base}",
-            **cloud.instance_env}
+            "PERENNIAL_INSTANCE_ID": self.id,
+            "PERENNIAL_STATE_DIR": str(self.folder / "state"),
+            "PERENNIAL_DATA_DIR": str(self.folder / "data"),
+            "PERENNIAL_ENGINE_URL": f"http://127.0.0.1:{base}",
+            **cloud.instance_env,
+        }
 
     @property
     def engine_port(self) -> int | None:
@@ -88,23 +97,36 @@ class Machine:
     @property
     def online(self) -> bool:
         """Is the SSM agent registered and answering?"""
-        up = self.agent_runs and self.up_since is not None and self.state == "running" \
+        up = (
+            self.agent_runs
+            and self.up_since is not None
+            and self.state == "running"
             and time.monotonic() - self.up_since >= self.cloud.timing.ssm_register
+        )
         self.was_online = self.was_online or up
         return up
 
-    # ---- running things ---------------------------------------------------------------------------------------------------
+    # ---- running things ----------------------------------------------------------------------------------------------
 
-    def run(self, text: str, timeout: float = 60, env: Mapping[str, str] | None = None,
-            stop: Callable[[], bool] = lambda: False) -> tuple[int | None, str, str]:
-        """Run a shell script as the instance's SSM agent does: exit code, stdout, stderr. None: out of time, stopped, or powered off."""
+    def run(
+        self,
+        text: str,
+        timeout: float = 60,
+        env: Mapping[str, str] | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> tuple[int | None, str, str]:
+        """Run a shell script as the instance's SSM agent does: exit code, stdout, stderr. None: out of time, stopped,
+        or powered off.
+        """
         base = self.folder / "tmp" / f"run-{uuid.uuid4().hex[:8]}"
         script, out, err = (base.with_suffix(suffix) for suffix in (".sh", ".out", ".err"))
         with ExitStack() as files:
             try:
                 script.write_text(text)
                 sinks = [files.enter_context(path.open("wb")) for path in (out, err)]
-                sources = [files.enter_context(path.open("rb")) for path in (out, err)]  # now: the folder may be gone at the end
+                sources = [
+                    files.enter_context(path.open("rb")) for path in (out, err)
+                ]  # now: the folder may be gone at the end
                 process = self._start(["/bin/sh", str(script)], *sinks, env or {})
             except FileNotFoundError:  # the folder went away: powered off
                 return None, "", ""
@@ -126,6 +148,13 @@ class Machine:
         with (self.logs / f"{self.id}-{Path(command[0]).name}.log").open("ab") as log:
             return self._start(list(command), log, log, env or {})
 
-    def _start(self, command: list[str], stdout, stderr, env: Mapping[str, str]) -> subprocess.Popen:  # noqa: ANN001
-        return subprocess.Popen(command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr,
-                                env={**self.env, **env}, start_new_session=True)
+    def _start(self, command: list[str], stdout, stderr, env: Mapping[str, str]) -> subprocess.Popen:
+        return subprocess.Popen(
+            command,
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            env={**self.env, **env},
+            start_new_session=True,
+        )

@@ -1,4 +1,5 @@
 """SNS: e-mails are caught instead of sent, and subjects are held to SNS's rule."""
+
 from __future__ import annotations
 
 import re
@@ -16,11 +17,13 @@ class Mail:
     body: str
 
 
-def install(cloud) -> None:  # noqa: ANN001
+def install(cloud) -> None:
     @cloud.patches.extend(Topic)
-    def publish(base, topic, message, subject=None, **kw):  # noqa: ANN001, ANN202
+    def publish(base, topic, message, subject=None, **kw):
         if subject is not None and not re.fullmatch(r"[!-~][ -~]{0,99}", subject):
-            raise InvalidParameterValue("Subject must be ASCII text of at most 100 characters, without line breaks or control characters")
+            raise InvalidParameterValue(
+                "Subject must be ASCII text of at most 100 characters, without line breaks or control characters"
+            )
         if len(message.encode()) > 262144:
             raise InvalidParameterValue("Message too long")
         for subscription in topic.sns_backend.list_subscriptions_by_topic(topic_arn=topic.arn)[0]:

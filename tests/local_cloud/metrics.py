@@ -1,4 +1,5 @@
 """Metrics that functions print in their logs (embedded metric format), as CloudWatch takes them from there."""
+
 from __future__ import annotations
 
 import json
@@ -40,5 +41,14 @@ def parse(function: str, record: dict) -> list[Metric]:
             for metric in directive["Metrics"]:
                 values = record[metric["Name"]]
                 for value in values if isinstance(values, list) else [values]:
-                    found.append(Metric(directive["Namespace"], metric["Name"], float(value), metric.get("Unit", "None"), dimensions, function))
+                    found.append(
+                        Metric(
+                            directive["Namespace"],
+                            metric["Name"],
+                            float(value),
+                            metric.get("Unit", "None"),
+                            dimensions,
+                            function,
+                        )
+                    )
     return found

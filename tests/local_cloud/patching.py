@@ -1,7 +1,9 @@
 """How moto is extended: its classes are patched while a cloud runs, and put back afterwards.
 
-Also here, because every call passes this way: the record of calls, the errors that tests inject, and the lock that moto lacks.
+Also here, because every call passes this way: the record of calls, the errors that tests inject, and the lock that moto
+lacks.
 """
+
 from __future__ import annotations
 
 import functools
@@ -26,14 +28,17 @@ class Patches:
 
     def extend(self, cls: type, name: str | None = None) -> Callable:
         """Decorator: replace or add cls.<name of the function>. Its first argument is the bound original, or None."""
+
         def install(fn: Callable) -> Callable:
             attribute = name or fn.__name__
             original = getattr(cls, attribute, None)
 
-            def method(obj, *args, **kw):  # noqa: ANN001
+            def method(obj, *args, **kw):
                 return fn(functools.partial(original, obj) if original else None, obj, *args, **kw)
+
             self.set(cls, attribute, method)
             return fn
+
         return install
 
     def set(self, cls: type, name: str, value: object) -> None:
@@ -68,9 +73,20 @@ class ApiFaults:
         self._faults: list[ApiFault] = []
         self._lock = threading.Lock()
 
-    def add(self, call: str, code: str = "InternalFailure", message: str = "injected by the test", *, status: int = 400,
-            times: float = 1, lose_reply: bool = False, delay: float = 0, caller: str = "*") -> ApiFault:
-        """The next `times` calls of e.g. "ec2:AssociateAddress" or "ssm:*" (by `caller`, see LocalCloud.calls) fail with `code`.
+    def add(
+        self,
+        call: str,
+        code: str = "InternalFailure",
+        message: str = "injected by the test",
+        *,
+        status: int = 400,
+        times: float = 1,
+        lose_reply: bool = False,
+        delay: float = 0,
+        caller: str = "*",
+    ) -> ApiFault:
+        """The next `times` calls of e.g. "ec2:AssociateAddress" or "ssm:*" (by `caller`, see LocalCloud.calls) fail
+        with `code`.
 
         lose_reply: do it, then say that it failed. delay: wait first; with code "" the call then goes on as usual.
         Deliveries of the event bus ask as "lambda:Invoke", "sns:Publish" and "sqs:SendMessage".
@@ -94,14 +110,16 @@ class ApiFaults:
 
 
 def caller_of(user_agent: str) -> str:
-    """Functions and instances are told to name themselves in the user agent (AWS_SDK_UA_APP_ID); Weaviate's S3 client is `minio`."""
+    """Functions and instances are told to name themselves in the user agent (AWS_SDK_UA_APP_ID); Weaviate's S3 client
+    is `minio`.
+    """
     found = re.search(r"\bapp/(\S+)", user_agent)
     return found[1] if found else "minio" * ("minio-go" in user_agent)
 
 
-def install(cloud) -> None:  # noqa: ANN001
+def install(cloud) -> None:
     @cloud.patches.extend(BaseResponse)
-    def call_action(base, response):  # noqa: ANN001, ANN202
+    def call_action(base, response):
         call = f"{response.service_name}:{response._get_action()}"
         caller = caller_of(str(response.headers.get("User-Agent", "")))
         cloud.calls.append({"call": call, "caller": caller, "at": time.time()})
@@ -116,7 +134,7 @@ def install(cloud) -> None:  # noqa: ANN001
         return refusal(response, fault) if fault and fault.code else result
 
 
-def refusal(response: BaseResponse, fault: ApiFault):  # noqa: ANN201
+def refusal(response: BaseResponse, fault: ApiFault):
     # moto's serialiser takes the service from the module of the exception's class.
     error = type("Injected", (ServiceException,), {"__module__": f"moto.{response.service_name}.exceptions"})
     _, headers, body = response.serialized(ActionResult(error(fault.code, fault.message)))

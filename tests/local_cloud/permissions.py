@@ -1,8 +1,11 @@
-"""Would AWS have allowed it? Calls of functions and instances against the policies of their roles; recorded in `denied`, not enforced.
+"""Would AWS have allowed it? Calls of functions and instances against the policies of their roles; recorded in
+`denied`, not enforced.
 
-moto's own enforcement knows neither most resources nor conditions. A test ends with `assert cloud.denied == []`, and a template that
-grants too little is found here and not on the day it is needed. AWS's managed policies count as granting nothing.
+moto's own enforcement knows neither most resources nor conditions. A test ends with `assert cloud.denied == []`, and a
+template that grants too little is found here and not on the day it is needed. AWS's managed policies count as granting
+nothing.
 """
+
 from __future__ import annotations
 
 import json
@@ -19,12 +22,29 @@ from .policies import Context, allowed
 Needs = list[tuple[str, str, Context]]  # action, resource, what conditions may ask about
 
 # S3: what the proxy calls an operation -> the action on the object that it needs.
-ON_OBJECT = {"GetObject": "GetObject", "HeadObject": "GetObject", "PutObject": "PutObject", "CopyObject": "PutObject",
-             "CreateMultipartUpload": "PutObject", "UploadPart": "PutObject", "UploadPartCopy": "PutObject",
-             "CompleteMultipartUpload": "PutObject", "AbortMultipartUpload": "AbortMultipartUpload", "ListParts": "ListMultipartUploadParts",
-             "DeleteObject": "DeleteObject", "GET attributes": "GetObjectAttributes", "GET tagging": "GetObjectTagging"}
-ON_BUCKET = {"ListObjectsV2": "ListBucket", "ListObjects": "ListBucket", "HeadBucket": "ListBucket", "GET versions": "ListBucketVersions",
-             "GET uploads": "ListBucketMultipartUploads", "GET location": "GetBucketLocation"}
+ON_OBJECT = {
+    "GetObject": "GetObject",
+    "HeadObject": "GetObject",
+    "PutObject": "PutObject",
+    "CopyObject": "PutObject",
+    "CreateMultipartUpload": "PutObject",
+    "UploadPart": "PutObject",
+    "UploadPartCopy": "PutObject",
+    "CompleteMultipartUpload": "PutObject",
+    "AbortMultipartUpload": "AbortMultipartUpload",
+    "ListParts": "ListMultipartUploadParts",
+    "DeleteObject": "DeleteObject",
+    "GET attributes": "GetObjectAttributes",
+    "GET tagging": "GetObjectTagging",
+}
+ON_BUCKET = {
+    "ListObjectsV2": "ListBucket",
+    "ListObjects": "ListBucket",
+    "HeadBucket": "ListBucket",
+    "GET versions": "ListBucketVersions",
+    "GET uploads": "ListBucketMultipartUploads",
+    "GET location": "GetBucketLocation",
+}
 ANYBODY = {"sts:GetCallerIdentity"}
 
 
@@ -33,10 +53,10 @@ def arn(service: str, rest: str) -> str:
 
 
 class Permissions:
-    def __init__(self, cloud) -> None:  # noqa: ANN001
+    def __init__(self, cloud) -> None:
         self.cloud, self.denied = cloud, []
 
-    def check_api(self, response, caller: str) -> None:  # noqa: ANN001
+    def check_api(self, response, caller: str) -> None:
         call = f"{response.service_name}:{response._get_action()}"
         if role := self.role_of(caller):
             self._check(caller, role, RESOURCES.get(call, general)(self.cloud, call, response._get_param))
@@ -47,7 +67,9 @@ class Permissions:
             context = {} if prefix is None else {"s3:prefix": prefix}
             self._check(caller, role, [(f"s3:{ON_BUCKET[operation]}", f"arn:aws:s3:::{bucket}", context)])
         elif role:
-            self._check(caller, role, [(f"s3:{ON_OBJECT.get(operation, operation)}", f"arn:aws:s3:::{bucket}/{key}", {})])
+            self._check(
+                caller, role, [(f"s3:{ON_OBJECT.get(operation, operation)}", f"arn:aws:s3:::{bucket}/{key}", {})]
+            )
 
     def role_of(self, caller: str) -> str | None:
         """The role's name. The test itself and whatever has no role may do everything."""
@@ -60,7 +82,13 @@ class Permissions:
         policies = list_policies(role)
         for action, resource, context in needs:
             if action not in ANYBODY and not allowed(policies, action, resource, context):
-                entry = {"caller": caller, "role": role, "action": action, "resource": resource, "context": dict(context)}
+                entry = {
+                    "caller": caller,
+                    "role": role,
+                    "action": action,
+                    "resource": resource,
+                    "context": dict(context),
+                }
                 if entry not in self.denied:
                     self.denied.append(entry)
 
@@ -70,46 +98,56 @@ def list_policies(role: str) -> list[dict]:
     return [json.loads(document) for document in found.policies.values()]
 
 
-# ---- which resources a call is about ------------------------------------------------------------------------------------------
+# ---- which resources a call is about ---------------------------------------------------------------------------------
 
-def general(_, call: str, __) -> Needs:  # noqa: ANN001
+
+def general(_, call: str, __) -> Needs:
     """Calls that know no resource; also those that nobody has described here yet."""
     return [(call, "*", {})]
 
 
-def topic(cloud, call: str, get) -> Needs:  # noqa: ANN001, ARG001
+def topic(cloud, call: str, get) -> Needs:
     return [(call, get("TopicArn"), {})]
 
 
-def parameter(cloud, call: str, get) -> Needs:  # noqa: ANN001, ARG001
+def parameter(cloud, call: str, get) -> Needs:
     return [(call, arn("ssm", f"parameter/{get('Name').lstrip('/')}"), {})]
 
 
-def secret(cloud, call: str, get) -> Needs:  # noqa: ANN001, ARG001
+def secret(cloud, call: str, get) -> Needs:
     given = get("SecretId")
     known = [s for s in secretsmanager_backends[ACCOUNT][REGION].secrets.values() if given in (s.name, s.arn)]
     return [(call, known[0].arn if known else given, {})]
 
 
-def group(cloud, call: str, get) -> Needs:  # noqa: ANN001, ARG001
+def group(cloud, call: str, get) -> Needs:
     return [(call, arn("autoscaling", f"autoScalingGroup:any:autoScalingGroupName/{get('AutoScalingGroupName')}"), {})]
 
 
-def instance(cloud, call: str, instance_id: str, key: str) -> tuple[str, str, Context]:  # noqa: ANN001
-    tags = {t["key"]: t["value"] for t in cloud.machines[instance_id].instance.get_tags()} if instance_id in cloud.machines else {}
+def instance(cloud, call: str, instance_id: str, key: str) -> tuple[str, str, Context]:
+    tags = (
+        {t["key"]: t["value"] for t in cloud.machines[instance_id].instance.get_tags()}
+        if instance_id in cloud.machines
+        else {}
+    )
     return call, arn("ec2", f"instance/{instance_id}"), {f"{key}/{name}".lower(): value for name, value in tags.items()}
 
 
-def send_command(cloud, call: str, get) -> Needs:  # noqa: ANN001
-    return [(call, arn("ssm", f"document/{get('DocumentName')}"), {}),
-            *(instance(cloud, call, i, "ssm:resourceTag") for i in get("InstanceIds") or [])]
+def send_command(cloud, call: str, get) -> Needs:
+    return [
+        (call, arn("ssm", f"document/{get('DocumentName')}"), {}),
+        *(instance(cloud, call, i, "ssm:resourceTag") for i in get("InstanceIds") or []),
+    ]
 
 
-def address(cloud, call: str, get) -> Needs:  # noqa: ANN001
+def address(cloud, call: str, get) -> Needs:
     """The address, its new holder and the holder's interface."""
     allocation, holder, interface = get("AllocationId"), get("InstanceId"), get("NetworkInterfaceId")
-    found = [a for a in ec2_backends[ACCOUNT][REGION].addresses
-             if a.allocation_id == allocation or a.association_id == get("AssociationId") is not None]
+    found = [
+        a
+        for a in ec2_backends[ACCOUNT][REGION].addresses
+        if a.allocation_id == allocation or a.association_id == get("AssociationId") is not None
+    ]
     tags = {f"aws:resourcetag/{t['key']}".lower(): t["value"] for a in found for t in a.get_tags()}
     needs = [(call, arn("ec2", f"elastic-ip/{found[0].allocation_id if found else allocation}"), tags)]
     if holder:
@@ -119,16 +157,25 @@ def address(cloud, call: str, get) -> Needs:  # noqa: ANN001
     return needs
 
 
-def new_address(cloud, call: str, get) -> Needs:  # noqa: ANN001, ARG001
+def new_address(cloud, call: str, get) -> Needs:
     """With tags it needs the right to tag as well."""
     tags = {t["Key"]: t["Value"] for each in get("TagSpecifications") or [] for t in each.get("Tags", [])}
     asked = {f"aws:requesttag/{name}".lower(): value for name, value in tags.items()}
     anywhere = arn("ec2", "elastic-ip/new")
-    return [(call, anywhere, asked), *([("ec2:CreateTags", anywhere, {**asked, "ec2:createaction": "AllocateAddress"})] if tags else [])]
+    return [
+        (call, anywhere, asked),
+        *([("ec2:CreateTags", anywhere, {**asked, "ec2:createaction": "AllocateAddress"})] if tags else []),
+    ]
 
 
 RESOURCES: dict[str, Callable[..., Needs]] = {
-    "ssm:GetParameter": parameter, "ssm:SendCommand": send_command, "secretsmanager:GetSecretValue": secret,
-    "autoscaling:CompleteLifecycleAction": group, "autoscaling:RecordLifecycleActionHeartbeat": group,
-    "ec2:AssociateAddress": address, "ec2:DisassociateAddress": address, "sns:Publish": topic,
-    "ec2:AllocateAddress": new_address}
+    "ssm:GetParameter": parameter,
+    "ssm:SendCommand": send_command,
+    "secretsmanager:GetSecretValue": secret,
+    "autoscaling:CompleteLifecycleAction": group,
+    "autoscaling:RecordLifecycleActionHeartbeat": group,
+    "ec2:AssociateAddress": address,
+    "ec2:DisassociateAddress": address,
+    "sns:Publish": topic,
+    "ec2:AllocateAddress": new_address,
+}

@@ -1,9 +1,10 @@
 """Processes and ports of a local cloud.
 
-Every process carries a marker in its environment, which its children inherit, daemons included; killing goes by that marker.
-A reaper process holds the reading end of a pipe: when the program that owns the cloud ends, in whatever way, the pipe closes and
-the reaper kills what is left. So a crashed or killed test run leaves no process behind.
+Every process carries a marker in its environment, which its children inherit, daemons included; killing goes by that
+marker. A reaper process holds the reading end of a pipe: when the program that owns the cloud ends, in whatever way,
+the pipe closes and the reaper kills what is left. So a crashed or killed test run leaves no process behind.
 """
+
 from __future__ import annotations
 
 import os

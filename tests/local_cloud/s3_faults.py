@@ -1,4 +1,5 @@
 """What can go wrong with the next S3 requests: rules that a test adds and the proxy obeys."""
+
 from __future__ import annotations
 
 import re
@@ -9,7 +10,10 @@ MESSAGES = {
     "AccessDenied": (403, "Access Denied"),
     "NoSuchKey": (404, "The specified key does not exist."),
     "NoSuchBucket": (404, "The specified bucket does not exist"),
-    "ConditionalRequestConflict": (409, "The conditional request cannot succeed due to a conflicting operation against this resource."),
+    "ConditionalRequestConflict": (
+        409,
+        "The conditional request cannot succeed due to a conflicting operation against this resource.",
+    ),
     "PreconditionFailed": (412, "At least one of the pre-conditions you specified did not hold"),
     "InternalError": (500, "We encountered an internal error. Please try again."),
     "SlowDown": (503, "Please reduce your request rate."),
@@ -54,16 +58,30 @@ class S3Faults:
         self._faults: list[S3Fault] = []
         self._lock = threading.Lock()
 
-    def add(self, operation: str = ".*", key: str = ".*", *, times: float = 1, skip: int = 0, error: str = "", lose_reply: bool = False,
-            delay: float = 0, hold: bool = False, truncate: bool = False, corrupt: bool = False) -> S3Fault:
-        """Catch the next `times` requests, after letting `skip` pass, whose operation and key match these regular expressions (whole).
+    def add(
+        self,
+        operation: str = ".*",
+        key: str = ".*",
+        *,
+        times: float = 1,
+        skip: int = 0,
+        error: str = "",
+        lose_reply: bool = False,
+        delay: float = 0,
+        hold: bool = False,
+        truncate: bool = False,
+        corrupt: bool = False,
+    ) -> S3Fault:
+        """Catch the next `times` requests, after letting `skip` pass, whose operation and key match these regular
+        expressions (whole).
 
-        The operation is the API's name (PutObject, GetObject, HeadObject, ListObjectsV2, UploadPart, CompleteMultipartUpload ...);
-        the key is empty for calls on a bucket. Without anything else the request is only noted in `hits`.
+        The operation is the API's name (PutObject, GetObject, HeadObject, ListObjectsV2, UploadPart,
+        CompleteMultipartUpload ...); the key is empty for calls on a bucket. Without anything else the request is only
+        noted in `hits`.
 
-        error: a code of MESSAGES, answered without doing anything (a HEAD has only the status). lose_reply: do it, then cut the
-        connection. delay: seconds before it is done. hold: not before `release()`. truncate, corrupt: a GET's body ends half way, or has
-        one byte changed.
+        error: a code of MESSAGES, answered without doing anything (a HEAD has only the status). lose_reply: do it, then
+        cut the connection. delay: seconds before it is done. hold: not before `release()`. truncate, corrupt: a GET's
+        body ends half way, or has one byte changed.
         """
         if error and error not in MESSAGES:
             raise ValueError(f"{error} is none of {sorted(MESSAGES)}")

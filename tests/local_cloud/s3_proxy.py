@@ -1,9 +1,11 @@
-"""The S3 endpoint that clients use: passes every request to the real server as it is, and does what the test's faults say.
+"""The S3 endpoint that clients use: passes every request to the real server as it is, and does what the test's faults
+say.
 
-Clients sign for this host and port, and the server checks the signature against the Host header it receives, so headers pass unchanged.
-Also here, because only this place sees every request: "Object Created" events of buckets whose EventBridge notifications are on, the
-check of x-amz-expected-bucket-owner, and the record of calls.
+Clients sign for this host and port, and the server checks the signature against the Host header it receives, so headers
+pass unchanged. Also here, because only this place sees every request: "Object Created" events of buckets whose
+EventBridge notifications are on, the check of x-amz-expected-bucket-owner, and the record of calls.
 """
+
 from __future__ import annotations
 
 import http.client
@@ -20,17 +22,26 @@ from .s3_faults import MESSAGES, S3Fault
 
 HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "proxy-connection"}
 CHUNK = 1 << 18
-OBJECT_CREATED = {"PutObject": "PutObject", "CopyObject": "CopyObject", "CompleteMultipartUpload": "CompleteMultipartUpload"}
+OBJECT_CREATED = {
+    "PutObject": "PutObject",
+    "CopyObject": "CopyObject",
+    "CompleteMultipartUpload": "CompleteMultipartUpload",
+}
 
 
-def operation_of(method: str, key: str, query: dict[str, list[str]], headers) -> str:  # noqa: ANN001
+def operation_of(method: str, key: str, query: dict[str, list[str]], headers) -> str:
     """The API's name of a request; for what is not worth a name, method and subresource."""
     if key:
         if "uploads" in query and method == "POST":
             return "CreateMultipartUpload"
         if "uploadId" in query:
             copied = "UploadPartCopy" if "x-amz-copy-source" in headers else "UploadPart"
-            return {"PUT": copied, "POST": "CompleteMultipartUpload", "DELETE": "AbortMultipartUpload", "GET": "ListParts"}[method]
+            return {
+                "PUT": copied,
+                "POST": "CompleteMultipartUpload",
+                "DELETE": "AbortMultipartUpload",
+                "GET": "ListParts",
+            }[method]
         if sub := subresource(query):
             return f"{method} {sub}"
         if method == "PUT":
@@ -42,17 +53,36 @@ def operation_of(method: str, key: str, query: dict[str, list[str]], headers) ->
         return "ListObjectsV2"
     if sub := subresource(query):
         return f"{method} {sub}"
-    return {"PUT": "CreateBucket", "DELETE": "DeleteBucket", "HEAD": "HeadBucket", "GET": "ListObjects"}.get(method, method)
+    return {"PUT": "CreateBucket", "DELETE": "DeleteBucket", "HEAD": "HeadBucket", "GET": "ListObjects"}.get(
+        method, method
+    )
 
 
 def subresource(query: dict[str, list[str]]) -> str:
-    known = ("notification", "versioning", "versions", "policy", "acl", "tagging", "attributes", "lifecycle", "encryption", "uploads",
-             "location", "object-lock", "retention", "legal-hold", "cors", "publicAccessBlock", "ownershipControls")
+    known = (
+        "notification",
+        "versioning",
+        "versions",
+        "policy",
+        "acl",
+        "tagging",
+        "attributes",
+        "lifecycle",
+        "encryption",
+        "uploads",
+        "location",
+        "object-lock",
+        "retention",
+        "legal-hold",
+        "cors",
+        "publicAccessBlock",
+        "ownershipControls",
+    )
     return next((name for name in known if name in query), "")
 
 
 class S3Proxy:
-    def __init__(self, cloud) -> None:  # noqa: ANN001
+    def __init__(self, cloud) -> None:
         self.cloud, self.notifying = cloud, set()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (ProxyHandler,), {"proxy": self}))
         self._server.daemon_threads = True
@@ -69,12 +99,26 @@ class S3Proxy:
 
     def created(self, operation: str, bucket: str, key: str, etag: str, version: str) -> None:
         if bucket in self.notifying:
-            self.cloud.bus.emit("aws.s3", "Object Created", {
-                "version": "0", "bucket": {"name": bucket}, "reason": OBJECT_CREATED[operation], "requester": ACCOUNT,
-                "request-id": "LOCAL", "source-ip-address": "127.0.0.1",
-                "object": {"key": key, "size": self.cloud.s3.size_of(bucket, key), "etag": etag.strip('"'),
-                           "sequencer": f"{time.time_ns():016X}", **({"version-id": version} if version else {})},
-            }, [f"arn:aws:s3:::{bucket}"])
+            self.cloud.bus.emit(
+                "aws.s3",
+                "Object Created",
+                {
+                    "version": "0",
+                    "bucket": {"name": bucket},
+                    "reason": OBJECT_CREATED[operation],
+                    "requester": ACCOUNT,
+                    "request-id": "LOCAL",
+                    "source-ip-address": "127.0.0.1",
+                    "object": {
+                        "key": key,
+                        "size": self.cloud.s3.size_of(bucket, key),
+                        "etag": etag.strip('"'),
+                        "sequencer": f"{time.time_ns():016X}",
+                        **({"version-id": version} if version else {}),
+                    },
+                },
+                [f"arn:aws:s3:::{bucket}"],
+            )
 
 
 class ProxyHandler(BaseHTTPRequestHandler):
@@ -117,9 +161,9 @@ class ProxyHandler(BaseHTTPRequestHandler):
         self.forward(fault)
         return None
 
-    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_any  # noqa: N815
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_any
 
-    # ---- passing on -------------------------------------------------------------------------------------------------------
+    # ---- passing on --------------------------------------------------------------------------------------------------
 
     def forward(self, fault: S3Fault | None) -> None:
         upstream = http.client.HTTPConnection("127.0.0.1", self.proxy.cloud.s3.port, timeout=600)
@@ -141,7 +185,7 @@ class ProxyHandler(BaseHTTPRequestHandler):
         finally:
             upstream.close()
 
-    def request_body(self, *, raw: bool):  # noqa: ANN201
+    def request_body(self, *, raw: bool):
         """The request's body in pieces; raw: with its chunk framing, as it came."""
         self.body_read = True
         if "chunked" in self.headers.get("Transfer-Encoding", "").lower():
@@ -173,7 +217,9 @@ class ProxyHandler(BaseHTTPRequestHandler):
     def answer(self, answer: http.client.HTTPResponse, body: bytes | None, fault: S3Fault | None) -> None:
         self.send_response_only(answer.status, answer.reason)
         for name, value in answer.headers.items():
-            if name.lower() not in HOP_BY_HOP and not (body is not None and name.lower() == "content-length" and self.command != "HEAD"):
+            if name.lower() not in HOP_BY_HOP and not (
+                body is not None and name.lower() == "content-length" and self.command != "HEAD"
+            ):
                 self.send_header(name, value)
         if body is not None:
             if self.command != "HEAD" and answer.status != 204:
@@ -190,7 +236,7 @@ class ProxyHandler(BaseHTTPRequestHandler):
             if fault and fault.corrupt and sent == 0:
                 chunk = bytes([chunk[0] ^ 0x01]) + chunk[1:]
             if fault and fault.truncate and sent + len(chunk) > total // 2:
-                self.wfile.write(chunk[:total // 2 - sent])
+                self.wfile.write(chunk[: total // 2 - sent])
                 return self.cut()
             self.wfile.write(chunk)
             sent += len(chunk)
@@ -198,7 +244,7 @@ class ProxyHandler(BaseHTTPRequestHandler):
             self.cut()
         return None
 
-    # ---- answers of its own -------------------------------------------------------------------------------------------------
+    # ---- answers of its own ------------------------------------------------------------------------------------------
 
     def cut(self) -> None:
         """Close the connection without a word."""
@@ -208,15 +254,20 @@ class ProxyHandler(BaseHTTPRequestHandler):
 
     def refuse(self, code: str) -> None:
         status, message = MESSAGES[code]
-        self.reply(status, f'<?xml version="1.0" encoding="UTF-8"?><Error><Code>{code}</Code><Message>{message}</Message>'
-                           f"<Resource>{escape(self.path)}</Resource><RequestId>LOCAL</RequestId></Error>".encode())
+        self.reply(
+            status,
+            f'<?xml version="1.0" encoding="UTF-8"?><Error><Code>{code}</Code><Message>{message}</Message>'
+            f"<Resource>{escape(self.path)}</Resource><RequestId>LOCAL</RequestId></Error>".encode(),
+        )
 
     def notification(self) -> None:
         """Put or get a bucket's notification configuration: only EventBridge, which the server does not know."""
         on = b"<EventBridgeConfiguration"
         if self.command == "PUT":
             body = b"".join(self.request_body(raw=False))
-            if any(word in body for word in (b"QueueConfiguration", b"TopicConfiguration", b"CloudFunctionConfiguration")):
+            if any(
+                word in body for word in (b"QueueConfiguration", b"TopicConfiguration", b"CloudFunctionConfiguration")
+            ):
                 return self.refuse("InternalError")
             (self.proxy.notifying.add if on in body else self.proxy.notifying.discard)(self.bucket)
             return self.reply(200, b"")

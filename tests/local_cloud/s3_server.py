@@ -1,4 +1,5 @@
 """A real S3 server, versitygw, on a folder. Clients do not talk to it but to the proxy in front of it (s3_proxy.py)."""
+
 from __future__ import annotations
 
 import os
@@ -24,9 +25,27 @@ class S3Server:
         sidecar = [] if extended_attributes(self.folder) else ["--sidecar", str(metadata)]
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                [str(program), "--port", f"127.0.0.1:{self.port}", "posix", "--versioning-dir", str(versions), *sidecar, str(self.folder)],
-                env={**environment, "ROOT_ACCESS_KEY": self.access_key, "ROOT_SECRET_KEY": self.secret_key, "VGW_QUIET": "true"},
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
+                [
+                    str(program),
+                    "--port",
+                    f"127.0.0.1:{self.port}",
+                    "posix",
+                    "--versioning-dir",
+                    str(versions),
+                    *sidecar,
+                    str(self.folder),
+                ],
+                env={
+                    **environment,
+                    "ROOT_ACCESS_KEY": self.access_key,
+                    "ROOT_SECRET_KEY": self.secret_key,
+                    "VGW_QUIET": "true",
+                },
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
         wait_for(f"the S3 server (its log is {log})", self._answers)
 
     def size_of(self, bucket: str, key: str) -> int:

@@ -1,4 +1,5 @@
 """One execution environment of a Lambda function: the runtime API on a port of its own, and the function's process."""
+
 from __future__ import annotations
 
 import json
@@ -53,8 +54,15 @@ class Sandbox:
             out_of_time = self.process.poll() is None
             self.kill()
             what = f"Task timed out after {timeout:.2f} seconds" if out_of_time else "Runtime exited"
-            reply = False, json.dumps({"errorType": "Sandbox.Timedout" if out_of_time else "Runtime.ExitError",
-                                       "errorMessage": f"RequestId: {invocation.request_id} Error: {what}"})
+            reply = (
+                False,
+                json.dumps(
+                    {
+                        "errorType": "Sandbox.Timedout" if out_of_time else "Runtime.ExitError",
+                        "errorMessage": f"RequestId: {invocation.request_id} Error: {what}",
+                    }
+                ),
+            )
         invocation.failed, invocation.response = not reply[0], reply[1]
         invocation.duration = time.monotonic() - began
         time.sleep(0.01)  # what it printed last
@@ -77,8 +85,15 @@ class Sandbox:
         self.inbox, self.replies = queue.Queue(), queue.Queue()
         api = f"127.0.0.1:{self.server.server_address[1]}"
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen([str(self.program)], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd="/",
-                                            env={**self.environment, "AWS_LAMBDA_RUNTIME_API": api}, start_new_session=True)
+            self.process = subprocess.Popen(
+                [str(self.program)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd="/",
+                env={**self.environment, "AWS_LAMBDA_RUNTIME_API": api},
+                start_new_session=True,
+            )
 
     def kill(self) -> None:
         if self.process:
@@ -105,17 +120,24 @@ class RuntimeApi(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         """The next event; waits for one."""
         invocation, arn, deadline = self.sandbox.inbox.get()
         try:
-            self.reply(200, json.dumps(invocation.event).encode(), (
-                ("Lambda-Runtime-Aws-Request-Id", invocation.request_id), ("Lambda-Runtime-Deadline-Ms", str(deadline)),
-                ("Lambda-Runtime-Invoked-Function-Arn", arn), ("Lambda-Runtime-Trace-Id", "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700")))
+            self.reply(
+                200,
+                json.dumps(invocation.event).encode(),
+                (
+                    ("Lambda-Runtime-Aws-Request-Id", invocation.request_id),
+                    ("Lambda-Runtime-Deadline-Ms", str(deadline)),
+                    ("Lambda-Runtime-Invoked-Function-Arn", arn),
+                    ("Lambda-Runtime-Trace-Id", "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700"),
+                ),
+            )
         except OSError:  # the process died while it waited
             self.close_connection = True
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         length = int(self.headers.get("Content-Length") or -1)
         body = self.rfile.read(length) if length >= 0 else self._chunked()
         found = re.fullmatch(API + r"(?:invocation/([^/]+)/(response|error)|(init)/error)", self.path)

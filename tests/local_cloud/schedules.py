@@ -1,4 +1,5 @@
 """Schedules: EventBridge Scheduler's, and rules with a ScheduleExpression. By the clock, or now when a test says so."""
+
 from __future__ import annotations
 
 import json
@@ -20,7 +21,7 @@ WEEKDAYS = {name: number for number, name in enumerate(("SUN", "MON", "TUE", "WE
 
 
 class Schedules:
-    def __init__(self, cloud) -> None:  # noqa: ANN001
+    def __init__(self, cloud) -> None:
         self.cloud = cloud
         self._last: dict[str, float] = {}  # arn -> when it fired, or was first seen
         self._lock = threading.Lock()
@@ -28,7 +29,11 @@ class Schedules:
     def all(self) -> Iterator[Schedule | Rule]:
         for group in scheduler_backends[ACCOUNT][REGION].schedule_groups.values():
             yield from list(group.schedules.values())
-        yield from [r for r in list(events_backends[ACCOUNT][REGION].event_buses["default"].rules.values()) if r.scheduled_expression]
+        yield from [
+            r
+            for r in list(events_backends[ACCOUNT][REGION].event_buses["default"].rules.values())
+            if r.scheduled_expression
+        ]
 
     def fire(self, name: str) -> None:
         """Now, whatever its expression and even if it is disabled."""
@@ -57,17 +62,36 @@ class Schedules:
         target = schedule.target
         payload = self._event(schedule, "aws.scheduler", "{}")
         if "Input" in target:
-            payload = json.loads(target["Input"].replace("<aws.scheduler.schedule-arn>", schedule.arn)
-                                 .replace("<aws.scheduler.scheduled-time>", now())
-                                 .replace("<aws.scheduler.execution-id>", str(uuid.uuid4())).replace("<aws.scheduler.attempt-number>", "1"))
+            payload = json.loads(
+                target["Input"]
+                .replace("<aws.scheduler.schedule-arn>", schedule.arn)
+                .replace("<aws.scheduler.scheduled-time>", now())
+                .replace("<aws.scheduler.execution-id>", str(uuid.uuid4()))
+                .replace("<aws.scheduler.attempt-number>", "1")
+            )
         # The Scheduler assumes the role that the schedule names: the target's own policy is not asked.
-        self.cloud.delivery.send(target["Arn"], payload, service=None, source_arn=schedule.arn, retry=target.get("RetryPolicy"),
-                                 dead_letters=target.get("DeadLetterConfig", {}).get("Arn"))
+        self.cloud.delivery.send(
+            target["Arn"],
+            payload,
+            service=None,
+            source_arn=schedule.arn,
+            retry=target.get("RetryPolicy"),
+            dead_letters=target.get("DeadLetterConfig", {}).get("Arn"),
+        )
 
     @staticmethod
     def _event(schedule: Schedule | Rule, source: str, detail: object) -> dict:
-        return {"version": "0", "id": str(uuid.uuid4()), "detail-type": "Scheduled Event", "source": source, "account": ACCOUNT,
-                "time": now(), "region": REGION, "resources": [schedule.arn], "detail": detail}
+        return {
+            "version": "0",
+            "id": str(uuid.uuid4()),
+            "detail-type": "Scheduled Event",
+            "source": source,
+            "account": ACCOUNT,
+            "time": now(),
+            "region": REGION,
+            "resources": [schedule.arn],
+            "detail": detail,
+        }
 
 
 def expression(schedule: Schedule | Rule) -> str:
@@ -84,17 +108,27 @@ def is_due(text: str, last: float, present: float, speed: float) -> bool:
         moment = datetime.fromisoformat(inside).replace(tzinfo=timezone.utc).timestamp()
         return last < moment <= present
     if kind == "cron":
-        return int(present // 60) > int(last // 60) and cron_matches(inside, datetime.fromtimestamp(present, timezone.utc))
+        return int(present // 60) > int(last // 60) and cron_matches(
+            inside, datetime.fromtimestamp(present, timezone.utc)
+        )
     raise ValueError(f"{text!r} is neither rate(...), cron(...) nor at(...)")
 
 
 def cron_matches(text: str, moment: datetime) -> bool:
-    """AWS's six fields: minute hour day-of-month month day-of-week year; one of the days is `?`; days of the week are 1 (Sunday) to 7."""
+    """AWS's six fields: minute hour day-of-month month day-of-week year; one of the days is `?`; days of the week are 1
+    (Sunday) to 7.
+    """
     minute, hour, day, month, weekday, year = text.split()
     if (day == "?") == (weekday == "?"):
         raise ValueError(f"cron({text}): one of day-of-month and day-of-week must be `?`, the other not")
-    wanted = [(minute, moment.minute), (hour, moment.hour), (day, moment.day), (month, moment.month),
-              (weekday, moment.isoweekday() % 7 + 1), (year, moment.year)]
+    wanted = [
+        (minute, moment.minute),
+        (hour, moment.hour),
+        (day, moment.day),
+        (month, moment.month),
+        (weekday, moment.isoweekday() % 7 + 1),
+        (year, moment.year),
+    ]
     return all(field_matches(field, value) for field, value in wanted)
 
 

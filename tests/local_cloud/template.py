@@ -1,7 +1,9 @@
 """CloudFormation and SAM templates: read, expanded, and their intrinsic functions resolved; all of it offline."""
+
 from __future__ import annotations
 
 import base64
+import logging
 import os
 import re
 from collections.abc import Callable
@@ -12,8 +14,14 @@ from samtranslator.yaml_helper import yaml_parse
 
 from .account import ACCOUNT, REGION
 
-PSEUDO = {"AWS::AccountId": ACCOUNT, "AWS::Region": REGION, "AWS::Partition": "aws", "AWS::URLSuffix": "amazonaws.com",
-          "AWS::NotificationARNs": []}
+PSEUDO = {
+    "AWS::AccountId": ACCOUNT,
+    "AWS::Region": REGION,
+    "AWS::Partition": "aws",
+    "AWS::URLSuffix": "amazonaws.com",
+    "AWS::NotificationARNs": [],
+}
+logging.getLogger("samtranslator").setLevel(logging.ERROR)  # it complains about its own metrics
 ZONES = [f"{REGION}{letter}" for letter in "abc"]
 NO_VALUE = object()
 
@@ -36,7 +44,9 @@ def read(path: Path) -> dict:
     if "AWS::Serverless" not in str(template.get("Transform", "")):
         return template
     for resource in template["Resources"].values():
-        if resource["Type"] == "AWS::Serverless::Function":  # `sam build` puts an archive here; we run the program itself
+        if (
+            resource["Type"] == "AWS::Serverless::Function"
+        ):  # `sam build` puts an archive here; we run the program itself
             resource["Properties"]["CodeUri"] = "s3://local-cloud/code.zip"
     before = os.environ.get("AWS_DEFAULT_REGION")
     os.environ["AWS_DEFAULT_REGION"] = REGION  # samtranslator reads the partition from it
@@ -74,15 +84,25 @@ def parameter_values(template: dict, given: dict[str, str]) -> dict[str, object]
 
 
 class Resolver:
-    """Intrinsic functions. `ref` and `attribute` ask for a resource, which may have to be made first; `parameter_store` reads SSM."""
+    """Intrinsic functions. `ref` and `attribute` ask for a resource, which may have to be made first; `parameter_store`
+    reads SSM.
+    """
 
-    def __init__(self, template: dict, values: dict, stack: str, ref: Callable, attribute: Callable, parameter_store: Callable) -> None:
+    def __init__(
+        self, template: dict, values: dict, stack: str, ref: Callable, attribute: Callable, parameter_store: Callable
+    ) -> None:
         self.conditions, self.mappings = template.get("Conditions", {}), template.get("Mappings", {})
         types = {name: rule["Type"] for name, rule in template.get("Parameters", {}).items()}
-        self.values = {name: parameter_store(value) if types[name].startswith("AWS::SSM::Parameter::Value") else value
-                       for name, value in values.items()}
-        self.values |= {**PSEUDO, "AWS::NoValue": NO_VALUE, "AWS::StackName": stack,
-                        "AWS::StackId": f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/{stack}/local"}
+        self.values = {
+            name: parameter_store(value) if types[name].startswith("AWS::SSM::Parameter::Value") else value
+            for name, value in values.items()
+        }
+        self.values |= {
+            **PSEUDO,
+            "AWS::NoValue": NO_VALUE,
+            "AWS::StackName": stack,
+            "AWS::StackId": f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/{stack}/local",
+        }
         self._ref, self._attribute, self._parameter_store = ref, attribute, parameter_store
 
     def condition(self, name: str) -> bool:
@@ -98,7 +118,7 @@ class Resolver:
         if not isinstance(node, dict):
             return node
         if len(node) == 1:
-            (name, argument), = node.items()
+            ((name, argument),) = node.items()
             if name in ("Ref", "Condition") and isinstance(argument, str):
                 return self._ref_to(argument) if name == "Ref" else self.condition(argument)
             if name.startswith("Fn::"):
@@ -109,19 +129,29 @@ class Resolver:
         return self.values[name] if name in self.values else self._ref(name)
 
     def _function(self, name: str, argument: object) -> object:
-        known = {"GetAtt": self._get_att, "Sub": self._sub, "Join": self._join, "If": self._if, "Select": self._select,
-                 "Split": lambda a: str(self.resolve(a[1])).split(a[0]), "GetAZs": lambda _: ZONES,
-                 "Base64": lambda a: base64.b64encode(str(self.resolve(a)).encode()).decode(),
-                 "Equals": lambda a: str(self.resolve(a[0])) == str(self.resolve(a[1])),
-                 "And": lambda a: all(map(self.resolve, a)), "Or": lambda a: any(map(self.resolve, a)),
-                 "Not": lambda a: not self.resolve(a[0]),
-                 "FindInMap": lambda a: self.mappings[self.resolve(a[0])][self.resolve(a[1])][self.resolve(a[2])]}
+        known = {
+            "GetAtt": self._get_att,
+            "Sub": self._sub,
+            "Join": self._join,
+            "If": self._if,
+            "Select": self._select,
+            "Split": lambda a: str(self.resolve(a[1])).split(a[0]),
+            "GetAZs": lambda _: ZONES,
+            "Base64": lambda a: base64.b64encode(str(self.resolve(a)).encode()).decode(),
+            "Equals": lambda a: str(self.resolve(a[0])) == str(self.resolve(a[1])),
+            "And": lambda a: all(map(self.resolve, a)),
+            "Or": lambda a: any(map(self.resolve, a)),
+            "Not": lambda a: not self.resolve(a[0]),
+            "FindInMap": lambda a: self.mappings[self.resolve(a[0])][self.resolve(a[1])][self.resolve(a[2])],
+        }
         if name not in known:
             raise TemplateError(f"the local cloud does not know Fn::{name}")
         return known[name](argument)
 
     def _get_att(self, argument: object) -> object:
-        resource, _, attribute = argument.partition(".") if isinstance(argument, str) else (argument[0], "", argument[1])
+        resource, _, attribute = (
+            argument.partition(".") if isinstance(argument, str) else (argument[0], "", argument[1])
+        )
         return self._attribute(resource, self.resolve(attribute))
 
     def _sub(self, argument: object) -> str:
@@ -135,6 +165,7 @@ class Resolver:
             if name in extra:
                 return str(extra[name])
             return str(self._get_att(name) if "." in name else self._ref_to(name))
+
         return str(self.resolve(re.sub(r"\$\{([^}]+)\}", value, text)))
 
     def _join(self, argument: list) -> str:
