@@ -136,12 +136,12 @@ async fn read_run(repository: &Repository, run: &RunId, commands: &[Command]) ->
     }))
 }
 
+/// Read whole each time: launches are given up seldom, and the records' own time is the clock that counts here.
 async fn given_up(repository: &Repository, now: Timestamp) -> Result<Vec<GivenUp>, RepositoryError> {
     let mut found = Vec::new();
     for meta in repository.store().list("abandoned/").await? {
-        if now.duration_since(meta.modified) < GIVEN_UP_WINDOW {
-            found.extend(repository.record::<GivenUp>(&meta.key).await?);
-        }
+        let record = repository.record::<GivenUp>(&meta.key).await?;
+        found.extend(record.filter(|r| r.kept || now.duration_since(r.at) < GIVEN_UP_WINDOW));
     }
     Ok(found)
 }

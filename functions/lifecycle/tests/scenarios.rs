@@ -1,0 +1,382 @@
+//! One test for each thing that goes wrong, and after each: the promises hold, and the pointer names a backup that restores.
+
+mod support;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use lifecycle::decide::Action;
+use perennial_shared::aws::AwsErrorKind;
+use perennial_shared::aws::auto_scaling::LifecycleState;
+use perennial_shared::aws::ssm::CommandStatus;
+use perennial_shared::repository::Repository;
+use perennial_shared::run::RunError;
+use perennial_shared::settings::{EmptyRepository, Engine};
+use perennial_shared::store::faulty::{Fault, FaultyStore};
+use support::{Rows, World};
+
+/// A target in service with one published backup of 3 rows and 1 row written since.
+async fn serving() -> World {
+    let mut world = World::new("");
+    world.settle().await;
+    for _ in 0..3 {
+        world.write();
+    }
+    world.scheduled_backup(None).await;
+    world.pass(1);
+    world.write();
+    world
+}
+
+/// As [`serving`], and its instance just died; the id of the one that replaces it.
+async fn replacing() -> (World, String) {
+    let mut world = serving().await;
+    world.kill();
+    let id = world.group_step().expect("a replacement");
+    (world, id)
+}
+
+fn failure(code: &str) -> RunError {
+    RunError { code: code.into(), message: "simulated".into() }
+}
+
+fn told(world: &World, words: &str) -> bool {
+    world.subjects().iter().any(|s| s.contains(words))
+}
+
+fn state_of(world: &World, id: &str) -> Option<LifecycleState> {
+    world.aws.state().machines[id].state.clone()
+}
+
+#[tokio::test]
+async fn a_dead_instance_comes_back_with_its_data_then_its_address() {
+    let (mut world, new) = replacing().await;
+    world.tick().await;
+    assert_eq!(world.aws.holder(), None, "the address waits for the data");
+    world.settle().await;
+    assert_eq!(world.served(), Some(&Rows::from([1, 2, 3])));
+    assert_eq!(world.aws.holder(), Some(new));
+    assert!(told(&world, "replacement instance restored and serving") && told(&world, "lost without a final backup"));
+}
+
+#[tokio::test]
+async fn a_planned_replacement_refuses_writes_and_loses_nothing() {
+    let mut world = serving().await;
+    world.terminate();
+    let new = world.group_step().expect("a replacement");
+    world.tick().await;
+    assert_eq!(world.aws.holder(), None, "the address is released before the final backup");
+    world.write();
+    assert_eq!(world.acknowledged.len(), 4);
+    assert!(
+        world.repository().runs(&format!("restore-{new}-")).await.expect("read").is_empty(),
+        "it waits for the final backup"
+    );
+    world.settle().await;
+    assert_eq!(world.served(), Some(&world.acknowledged));
+}
+
+#[tokio::test]
+async fn doubled_and_late_events_change_nothing() {
+    let (mut world, _) = replacing().await;
+    for _ in 0..3 {
+        world.tick().await;
+    }
+    assert_eq!(
+        world.aws.state().orders.iter().filter(|o| o.run.as_str().starts_with("restore-i-00000000000000002")).count(),
+        1
+    );
+    world.settle().await;
+    let generation = world.repository().pointer().await.expect("read").pointer().expect("there").generation;
+    let mails = world.subjects().len();
+    for _ in 0..3 {
+        assert!(world.tick().await.is_empty(), "nothing is left to do");
+    }
+    assert_eq!(world.repository().pointer().await.expect("read").pointer().expect("there").generation, generation);
+    assert_eq!(world.subjects().len(), mails);
+}
+
+#[tokio::test]
+async fn a_hook_for_an_instance_that_has_gone_is_left_alone() {
+    let (mut world, new) = replacing().await;
+    world.aws.kill(&new);
+    world.tick().await;
+    world.check().await;
+    assert!(!world.aws.state().heartbeats.contains_key(&new));
+    world.settle().await;
+    assert_eq!(world.served(), Some(&Rows::from([1, 2, 3])));
+}
+
+#[tokio::test]
+async fn an_agent_that_registers_after_minutes_is_waited_for() {
+    let (mut world, new) = replacing().await;
+    world.aws.state().machines.get_mut(&new).expect("there").online = false;
+    for _ in 0..10 {
+        world.tick().await;
+        world.pass(60);
+    }
+    assert!(world.aws.state().heartbeats[&new] >= 10 && state_of(&world, &new) == Some(LifecycleState::PendingWait));
+    world.settle().await;
+    assert_eq!(world.aws.holder(), Some(new));
+}
+
+#[tokio::test]
+async fn an_agent_that_never_registers_is_given_up() {
+    let (mut world, new) = replacing().await;
+    world.aws.state().machines.get_mut(&new).expect("there").online = false;
+    world.pass(16 * 60);
+    world.tick().await;
+    assert_eq!(state_of(&world, &new), Some(LifecycleState::Terminating));
+    assert!(told(&world, "given up"));
+    world.settle().await;
+    assert_eq!(world.served(), Some(&Rows::from([1, 2, 3])));
+}
+
+#[tokio::test]
+async fn a_command_that_fails_times_out_or_is_never_delivered_is_tried_again() {
+    for detail in ["Failed", "ExecutionTimedOut", "DeliveryTimedOut", "Undeliverable"] {
+        let (mut world, new) = replacing().await;
+        world.tick().await;
+        world.aws.end_command(&format!("restore-{new}-1"), CommandStatus::Failed, detail);
+        world.settle().await;
+        assert_eq!(world.aws.holder(), Some(new), "{detail}");
+        assert_eq!(world.served(), Some(&Rows::from([1, 2, 3])), "{detail}");
+        assert!(told(&world, "a restore failed"), "{detail}");
+    }
+}
+
+#[tokio::test]
+async fn a_command_that_hangs_is_cancelled_and_counted_as_failed() {
+    let (mut world, new) = replacing().await;
+    world.tick().await;
+    world.pass(3 * 3600);
+    world.tick().await;
+    let first = world
+        .aws
+        .state()
+        .commands
+        .iter()
+        .find(|(_, c)| c.comment == format!("restore-{new}-1"))
+        .expect("sent")
+        .1
+        .clone();
+    assert_eq!((first.status, first.detail.as_str()), (CommandStatus::Failed, "Cancelled"));
+    world.settle().await;
+    assert_eq!(world.served(), Some(&Rows::from([1, 2, 3])));
+}
+
+#[tokio::test]
+async fn a_claimer_that_died_is_replaced_by_the_next_invocation() {
+    let (mut world, new) = replacing().await;
+    world.aws.fail_next("ssm:SendCommand", AwsErrorKind::Unavailable);
+    assert!(world.tick_on(&world.repository()).await.is_err());
+    assert_eq!(world.aws.state().orders.len(), 1, "only the first launch's");
+    world.tick().await;
+    assert_eq!(world.aws.state().orders.len(), 1, "the claimer may still be at it");
+    world.pass(61);
+    world.tick().await;
+    assert_eq!(world.aws.state().orders.len(), 2);
+    world.settle().await;
+    assert_eq!(world.aws.holder(), Some(new));
+}
+
+#[tokio::test]
+async fn a_bad_backup_gives_way_to_the_next_older_one_on_the_same_instance() {
+    let mut world = serving().await;
+    world.scheduled_backup(None).await;
+    world.kill();
+    let new = world.group_step().expect("a replacement");
+    world.tick().await;
+    world.agent(Err(failure("RestoreDiffers"))).await;
+    world.settle().await;
+    assert_eq!(world.aws.holder(), Some(new));
+    assert_eq!(world.served(), Some(&Rows::from([1, 2, 3])), "the older backup");
+    world.check().await;
+}
+
+#[tokio::test]
+async fn an_engine_that_does_not_start_does_not_cost_a_newer_backup() {
+    let (mut world, _) = replacing().await;
+    world.tick().await;
+    world.agent(Err(failure("EngineUnreachable"))).await;
+    world.tick().await;
+    let orders = world.aws.state().orders.clone();
+    let claim = world.repository().claim_of(&orders.last().expect("sent").run).await.expect("read").expect("there");
+    assert_eq!((claim.replace, claim.backup_id.is_some()), (true, true));
+    world.settle().await;
+    assert_eq!(world.served(), Some(&Rows::from([1, 2, 3])));
+}
+
+#[tokio::test]
+async fn after_three_given_up_launches_in_an_hour_the_instance_is_kept() {
+    let (mut world, _) = replacing().await;
+    for _ in 0..12 {
+        world.group_step();
+        world.tick().await;
+        world.agent(Err(failure("EngineUnreachable"))).await;
+        world.pass(60);
+    }
+    assert_eq!(world.abandoned(), 2, "the third is kept");
+    assert!(told(&world, "replacing stopped"));
+    let kept = world
+        .aws
+        .state()
+        .machines
+        .iter()
+        .find(|(_, m)| m.state == Some(LifecycleState::PendingWait))
+        .expect("kept")
+        .0
+        .clone();
+    world.pass(3 * 3600);
+    world.tick().await;
+    assert_eq!(state_of(&world, &kept), Some(LifecycleState::PendingWait), "it stays kept after the hour");
+    world.settle_with_operator().await;
+    assert_eq!(world.served(), Some(&Rows::from([1, 2, 3])));
+}
+
+#[tokio::test]
+async fn a_repository_that_cannot_be_read_is_not_taken_for_an_empty_one() {
+    let (mut world, new) = replacing().await;
+    for step in 0..6 {
+        let broken = Arc::new(FaultyStore::crash(world.store.clone(), step, Fault::Before));
+        drop(world.tick_on(&Repository::new(broken, Engine::Weaviate)).await);
+        world.check().await;
+    }
+    assert!(world.aws.state().heartbeats[&new] > 0, "the hook is kept open");
+    assert!(told(&world, "the backups cannot be read"));
+    assert!(
+        !told(&world, "empty database")
+            || world.subjects().iter().filter(|s| s.contains("empty database")).count() == 1
+    );
+    world.settle().await;
+    assert_eq!(world.served(), Some(&Rows::from([1, 2, 3])));
+}
+
+#[tokio::test]
+async fn an_empty_repository_starts_empty_only_if_the_settings_say_so() {
+    let mut world = World::new("");
+    world.target.restore.empty_repository = EmptyRepository::Refuse;
+    let first = world.group_step().expect("launched");
+    for _ in 0..3 {
+        world.tick().await;
+        world.agent(Ok(None)).await;
+    }
+    assert_eq!((world.aws.holder(), state_of(&world, &first)), (None, Some(LifecycleState::PendingWait)));
+    assert!(told(&world, "nothing to restore") && world.aws.state().orders.is_empty());
+    world.target.restore.empty_repository = EmptyRepository::Allow;
+    world.settle().await;
+    assert_eq!(world.served(), Some(&Rows::new()));
+    assert!(told(&world, "started for the first time"));
+}
+
+#[tokio::test]
+async fn a_truncated_pointer_falls_back_to_the_newest_manifest_and_is_made_whole() {
+    let (mut world, _) = replacing().await;
+    let key = world.repository().pointer_key();
+    world.store.put(&key, Bytes::from_static(b"{\"format\": 1, \"backup_id")).await.expect("stored");
+    world.settle().await;
+    assert_eq!(world.served(), Some(&Rows::from([1, 2, 3])));
+    let pointer = world.repository().pointer().await.expect("read");
+    assert!(pointer.pointer().is_some_and(|p| p.generation.0 >= 2), "{pointer:?}");
+}
+
+#[tokio::test]
+async fn a_pointer_of_a_newer_version_is_never_overwritten() {
+    let (mut world, new) = replacing().await;
+    let key = world.repository().pointer_key();
+    world.store.put(&key, Bytes::from_static(b"{\"format\": 2}")).await.expect("stored");
+    for _ in 0..3 {
+        drop(world.tick_on(&world.repository()).await);
+        world.agent(Ok(None)).await;
+        world.pass(61);
+    }
+    assert_eq!(world.store.get(&key).await.expect("there").body, Bytes::from_static(b"{\"format\": 2}"));
+    assert_eq!(world.aws.holder(), None);
+    assert_eq!(state_of(&world, &new), Some(LifecycleState::PendingWait));
+}
+
+#[tokio::test]
+async fn a_backup_deleted_behind_the_pointer_gives_way_and_the_pointer_names_what_was_restored() {
+    let mut world = serving().await;
+    world.scheduled_backup(None).await;
+    let named = world.repository().pointer().await.expect("read").backup_id().cloned().expect("named");
+    world.store.delete(&format!("backups/{named}/n/chunk-1")).await.expect("deleted");
+    world.tampered = true;
+    world.kill();
+    world.settle().await;
+    assert_eq!(world.served(), Some(&Rows::from([1, 2, 3])));
+    assert!(told(&world, "a backup is damaged"));
+    world.tampered = false;
+    world.check().await;
+}
+
+#[tokio::test]
+async fn a_second_instance_waits_while_the_owner_is_in_service() {
+    let mut world = serving().await;
+    let owner = world.aws.holder();
+    let second = world.launch();
+    world.tick().await;
+    world.tick().await;
+    assert_eq!((world.aws.holder(), state_of(&world, &second)), (owner, Some(LifecycleState::PendingWait)));
+    assert!(told(&world, "two instances"));
+    assert!(world.repository().runs(&format!("restore-{second}-")).await.expect("read").is_empty());
+    world.terminate();
+    world.settle().await;
+    assert_eq!((world.aws.holder(), world.served()), (Some(second), Some(&world.acknowledged)));
+}
+
+#[tokio::test]
+async fn of_two_launching_instances_one_is_restored() {
+    let (mut world, first) = replacing().await;
+    let second = world.launch();
+    for _ in 0..3 {
+        world.tick().await;
+        world.agent(Ok(None)).await;
+    }
+    assert_eq!(world.aws.holder(), Some(first));
+    assert_eq!(state_of(&world, &second), Some(LifecycleState::PendingWait));
+    world.check().await;
+}
+
+#[tokio::test]
+async fn a_final_backup_published_meanwhile_is_restored_before_the_take_over() {
+    let mut world = serving().await;
+    world.terminate();
+    let old = world.aws.holder().expect("held");
+    let new = world.group_step().expect("a replacement");
+    // The old owner cannot be reached, so nobody waits for it; then it publishes all the same.
+    world.aws.state().machines.get_mut(&old).expect("there").online = false;
+    world.tick().await;
+    world.agent(Ok(None)).await;
+    world.aws.state().machines.get_mut(&old).expect("there").online = true;
+    world.aws.set(&old, Some(LifecycleState::InService));
+    world.scheduled_backup(None).await;
+    world.aws.set(&old, Some(LifecycleState::TerminatingWait));
+    world.settle().await;
+    assert_eq!((world.aws.holder(), world.served()), (Some(new), Some(&world.acknowledged)));
+}
+
+#[tokio::test]
+async fn a_failed_final_backup_keeps_the_instance_and_tells_a_person() {
+    let mut world = serving().await;
+    let old = world.aws.holder().expect("held");
+    world.terminate();
+    for _ in 0..3 {
+        world.tick().await;
+        world.agent(Err(failure("EngineFailed"))).await;
+    }
+    assert_eq!(state_of(&world, &old), Some(LifecycleState::TerminatingRetained));
+    assert!(told(&world, "the final backup failed"));
+    world.settle().await;
+    assert_eq!(world.served(), Some(&Rows::from([1, 2, 3])));
+}
+
+#[tokio::test]
+async fn an_address_that_went_astray_is_put_back() {
+    let mut world = serving().await;
+    let owner = world.aws.holder();
+    world.aws.state().addresses[0].0.holder = None;
+    let done = world.tick().await;
+    assert!(done.iter().any(|a| matches!(a, Action::MoveEndpoint { .. })));
+    assert_eq!(world.aws.holder(), owner);
+}
