@@ -19,10 +19,12 @@ async fn main() -> Result<(), Error> {
 
 async fn handle(function: &Function, event: LambdaEvent<Value>) -> Result<Value, Failure> {
     // The event is only a reason to look; one that cannot be read is a reason too.
-    match Event::parse(&event.payload) {
+    let event = Event::parse(&event.payload);
+    match &event {
         Ok(event) => tracing::info!(?event, "woken"),
         Err(e) => tracing::warn!(error = %e, "woken by something unreadable"),
     }
+    let warned = if let Ok(Event::Warning { instance, .. }) = &event { Some(instance.as_str()) } else { None };
     let target = function.target().await?;
     let group = target.auto_scaling.as_ref().ok_or_else(|| {
         Failure::new("SettingsInvalid", format!("target {} has no auto_scaling section", target.name))
@@ -35,7 +37,7 @@ async fn handle(function: &Function, event: LambdaEvent<Value>) -> Result<Value,
         repository: &repository,
     };
     let sns = Sns::new(&function.aws);
-    let done = reconcile(services, &sns, &function.topic, &target, group, Timestamp::now).await;
+    let done = reconcile(services, &sns, &function.topic, &target, group, warned, Timestamp::now).await;
     let done = done.map_err(|e| Failure::of("ReconcileFailed", &e))?;
     Ok(json!({"target": target.name, "actions": done.len()}))
 }

@@ -78,7 +78,7 @@ pub async fn observe(
             Err(chain(&e))
         }
     };
-    Ok(World { now, members, repository, endpoint })
+    Ok(World { now, members, repository, warned: None, endpoint })
 }
 
 async fn endpoint(ec2: &dyn Ec2Api, which: &ElasticIp) -> Result<EndpointView, AwsError> {

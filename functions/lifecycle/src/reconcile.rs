@@ -16,19 +16,21 @@ use crate::observe::{Services, observe};
 /// Steps from claim to CONTINUE are fewer; more means that something undoes what is done.
 const MOST_ROUNDS: u32 = 8;
 
-/// Brings one target as far as it can be brought now. Returns what was done.
+/// Brings one target as far as it can be brought now. Returns what was done. `warned` is the instance that EC2 announced to take away.
 pub async fn reconcile(
     services: Services<'_>,
     sns: &dyn SnsApi,
     topic: &str,
     target: &Target,
     group: &AutoScaling,
+    warned: Option<&str>,
     clock: impl Fn() -> Timestamp,
 ) -> Result<Vec<Action>, ActError> {
     let mut done = Vec::new();
     for _ in 0..MOST_ROUNDS {
         let now = clock();
-        let world = observe(services, target, group, now).await?;
+        let mut world = observe(services, target, group, now).await?;
+        world.warned = warned.map(Into::into);
         let actor = Actor { services, sns, topic, target, group, now };
         let mut changed = false;
         let mut failure = None;

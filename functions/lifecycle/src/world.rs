@@ -19,6 +19,9 @@ pub struct World {
     pub members: Vec<Member>,
     /// The repository, or why it could not be read.
     pub repository: Result<RepositoryView, String>,
+    /// The instance that EC2 is about to take away, when a warning of that woke the function. The only thing that cannot be read
+    /// from the services later; the backup it causes is a courtesy, not a promise.
+    pub warned: Option<String>,
     /// The stable address; `None` when the target has none in its settings.
     pub endpoint: Option<EndpointView>,
 }

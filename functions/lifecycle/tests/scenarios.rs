@@ -380,3 +380,16 @@ async fn an_address_that_went_astray_is_put_back() {
     assert!(done.iter().any(|a| matches!(a, Action::MoveEndpoint { .. })));
     assert_eq!(world.aws.holder(), owner);
 }
+
+#[tokio::test]
+async fn a_warning_that_the_owner_is_taken_away_starts_one_backup() {
+    let world = serving().await;
+    let owner = world.aws.holder().expect("held");
+    let before = world.aws.state().orders.len();
+    world.warn(&owner).await;
+    world.warn(&owner).await;
+    world.warn("i-0somebodyelse00000").await;
+    let orders = world.aws.state().orders.clone();
+    assert_eq!(orders.len(), before + 1);
+    assert!(orders.last().is_some_and(|o| o.run.as_str().starts_with("backup-") && o.instance == owner));
+}

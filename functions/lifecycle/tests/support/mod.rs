@@ -86,9 +86,18 @@ impl World {
 
     /// One invocation of the function, on any store.
     pub async fn tick_on(&self, repository: &Repository) -> Result<Vec<Action>, ActError> {
+        self.invoke(repository, None).await
+    }
+
+    /// One invocation by a warning that this instance is about to be taken away.
+    pub async fn warn(&self, instance: &str) -> Vec<Action> {
+        self.invoke(&self.repository(), Some(instance)).await.expect("reconciled")
+    }
+
+    async fn invoke(&self, repository: &Repository, warned: Option<&str>) -> Result<Vec<Action>, ActError> {
         let services = Services { auto_scaling: &self.aws, ec2: &self.aws, ssm: &self.aws, repository };
         let group = self.target.auto_scaling.as_ref().expect("a group");
-        reconcile(services, &self.aws, "topic", &self.target, group, || self.now).await
+        reconcile(services, &self.aws, "topic", &self.target, group, warned, || self.now).await
     }
 
     pub async fn tick(&self) -> Vec<Action> {
