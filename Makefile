@@ -1,0 +1,63 @@
+# Two commands: `make demo` shows the main job, `make test` runs every check. Everything they install goes into the cache folder.
+
+CACHE := $(or $(PERENNIAL_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/perennial)
+export PERENNIAL_CACHE := $(CACHE)
+# Outside the clone, so that a fresh clone does not compile the AWS SDK again.
+export CARGO_TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CACHE)/target)
+PYTHON := $(CACHE)/venv/bin/python
+# Ours first, so that the pinned versions are the ones that run.
+export PATH := $(CACHE)/bin:$(PATH)
+# Debug information of crates that nobody steps into costs gigabytes of cache.
+export CARGO_TERM_COLOR ?= auto
+
+say = @printf '\n== %s\n' "$(1)"
+
+.PHONY: help demo test lint unit e2e build setup setup-lint clean-cache
+
+help:
+	@echo 'make demo    a dead Weaviate instance comes back with its data, then its address (first run: installs and compiles, ~20 min)'
+	@echo 'make test    format, lints, licences, unit, property, conformance and end-to-end tests (what CI runs)'
+	@echo 'make lint    only format, clippy, licences, unused dependencies, templates, shell scripts'
+	@echo 'make unit    only the Rust tests: unit, property, conformance, the agent against a real Weaviate'
+	@echo 'make e2e     only the end-to-end tests on the local cloud'
+	@echo 'Everything they install is in $(CACHE); `make clean-cache` removes it.'
+
+demo: setup build
+	$(call say,demo: a dead instance comes back with its data, then its address)
+	cd tests && $(PYTHON) -m demo
+
+test: lint unit e2e
+	$(call say,all checks passed)
+
+setup:
+	@tests/setup
+
+setup-lint:
+	@tests/setup --lint-tools
+
+build:
+	$(call say,build: the agent and the functions)
+	cargo build --locked --workspace --bins
+
+lint: setup-lint
+	$(call say,format)
+	cargo fmt --all --check
+	$(call say,clippy)
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	$(call say,licences bans sources)
+	cargo deny --locked check --hide-inclusion-graph licenses bans sources
+	$(call say,unused dependencies)
+	cargo machete
+	$(call say,templates)
+	$(CACHE)/venv/bin/cfn-lint infra/template.yaml infra/group.yaml && echo 'templates: no findings'
+
+unit: setup
+	$(call say,Rust tests: unit property conformance and the agent against a real Weaviate)
+	cargo test --locked --workspace
+
+e2e: setup build
+	$(call say,end-to-end tests on the local cloud)
+	cd tests && $(PYTHON) -m pytest -q --durations=5
+
+clean-cache:
+	rm -rf $(CACHE)
