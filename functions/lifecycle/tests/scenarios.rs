@@ -373,7 +373,7 @@ async fn a_failed_final_backup_keeps_the_instance_and_tells_a_person() {
 
 #[tokio::test]
 async fn an_address_that_went_astray_is_put_back() {
-    let mut world = serving().await;
+    let world = serving().await;
     let owner = world.aws.holder();
     world.aws.state().addresses[0].0.holder = None;
     let done = world.tick().await;

@@ -49,10 +49,10 @@ const CALLS: [&str; 9] = [
 fn death() -> impl Strategy<Value = Option<Death>> {
     prop_oneof![
         4 => Just(None),
-        1 => Just(Some(Death::BeforeAnything)),
-        1 => Just(Some(Death::BeforeManifest)),
-        1 => Just(Some(Death::BeforePointer)),
-        1 => Just(Some(Death::BeforeResult)),
+        1 => Just(Some(Death::Anything)),
+        1 => Just(Some(Death::Manifest)),
+        1 => Just(Some(Death::Pointer)),
+        1 => Just(Some(Death::Result)),
     ]
 }
 

@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// One canned answer.
 #[derive(Clone, Debug)]
-pub struct Reply {
+pub(crate) struct Reply {
     status: u16,
     headers: Vec<(&'static str, String)>,
     body: Vec<u8>,
@@ -19,29 +19,29 @@ pub struct Reply {
 
 impl Reply {
     /// An answer with a body.
-    pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
         Self { status, headers: Vec::new(), body: body.into(), promised: None }
     }
 
     /// An error as S3 sends it.
-    pub fn error(status: u16, code: &str) -> Self {
+    pub(crate) fn error(status: u16, code: &str) -> Self {
         let body = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>scripted</Message></Error>");
         Self::new(status, body).header("x-amz-request-id", "R1")
     }
 
     /// An object.
-    pub fn object(body: &str, etag: &str) -> Self {
+    pub(crate) fn object(body: &str, etag: &str) -> Self {
         Self::new(200, body).header("ETag", etag).header("Last-Modified", "Sat, 21 Nov 2026 10:55:01 GMT")
     }
 
     /// One more header.
-    pub fn header(mut self, name: &'static str, value: &str) -> Self {
+    pub(crate) fn header(mut self, name: &'static str, value: &str) -> Self {
         self.headers.push((name, value.to_owned()));
         self
     }
 
     /// The connection ends before these many bytes came.
-    pub fn promising(mut self, bytes: usize) -> Self {
+    pub(crate) fn promising(mut self, bytes: usize) -> Self {
         self.promised = Some(bytes);
         self
     }
@@ -49,7 +49,7 @@ impl Reply {
 
 /// What was asked.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub(crate) struct Request {
     /// `PUT /bucket/key`
     pub line: String,
     /// Lower-case names.
@@ -58,14 +58,14 @@ pub struct Request {
 
 impl Request {
     /// A header's value, or nothing.
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", String::as_str)
     }
 }
 
 /// Runs until its runtime ends.
 #[derive(Debug)]
-pub struct Server {
+pub(crate) struct Server {
     address: SocketAddr,
     requests: Arc<Mutex<Vec<Request>>>,
     replies: Arc<Mutex<VecDeque<Reply>>>,
@@ -73,7 +73,7 @@ pub struct Server {
 
 impl Server {
     /// Gives these answers, in order; an unexpected request gets no answer at all.
-    pub async fn start(replies: impl IntoIterator<Item = Reply>) -> Self {
+    pub(crate) async fn start(replies: impl IntoIterator<Item = Reply>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let server = Self {
             address: listener.local_addr().expect("an address"),
@@ -89,12 +89,12 @@ impl Server {
         server
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// Every request so far; the whole script must have been used by then.
-    pub fn requests(&self) -> Vec<Request> {
+    pub(crate) fn requests(&self) -> Vec<Request> {
         let unused = self.replies.lock().expect("no panic").len();
         assert_eq!(unused, 0, "replies that nobody asked for, after {:?}", self.requests);
         self.requests.lock().expect("no panic").clone()
@@ -110,7 +110,7 @@ async fn serve(mut connection: TcpStream, requests: Arc<Mutex<Vec<Request>>>, re
     let length = reply.promised.unwrap_or(reply.body.len());
     let mut head = format!("HTTP/1.1 {} Scripted\r\nContent-Length: {length}\r\nConnection: close\r\n", reply.status);
     for (name, value) in &reply.headers {
-        head.push_str(&format!("{name}: {value}\r\n"));
+        head.extend([name, ": ", value, "\r\n"]);
     }
     head.push_str("\r\n");
     // A client that went away has seen what it wanted.

@@ -31,13 +31,13 @@ pub type Rows = BTreeSet<u32>;
 
 const START: Timestamp = Timestamp::constant(1_800_000_000, 0);
 
-/// Where the agent is killed.
+/// Before what the agent is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Death {
-    BeforeAnything,
-    BeforeManifest,
-    BeforePointer,
-    BeforeResult,
+    Anything,
+    Manifest,
+    Pointer,
+    Result,
 }
 
 pub struct World {
@@ -195,7 +195,7 @@ impl World {
 
     /// Whether it exited with success.
     async fn work(&mut self, claim: &Claim, death: Option<Death>) -> bool {
-        if death == Some(Death::BeforeAnything) {
+        if death == Some(Death::Anything) {
             return false;
         }
         if claim.run.kind() == RunKind::Restore {
@@ -204,7 +204,7 @@ impl World {
         } else if !self.back_up(claim, death).await {
             return false;
         }
-        death != Some(Death::BeforeResult) && self.finish(claim, None, None).await
+        death != Some(Death::Result) && self.finish(claim, None, None).await
     }
 
     async fn back_up(&mut self, claim: &Claim, death: Option<Death>) -> bool {
@@ -214,13 +214,13 @@ impl World {
         let id = BackupId::new(self.now, generation);
         let key = format!("backups/{id}/n/chunk-1");
         repository.store().create(&key, Bytes::from_static(b"data")).await.expect("stored");
-        if death == Some(Death::BeforeManifest) {
+        if death == Some(Death::Manifest) {
             return false;
         }
         self.backups.insert(id.clone(), self.engines.get(me).cloned().unwrap_or_default());
         let manifest = example(&id, &[("n/chunk-1", b"data")]);
         repository.create_manifest(&manifest).await.expect("stored");
-        if death == Some(Death::BeforePointer) {
+        if death == Some(Death::Pointer) {
             return false;
         }
         repository.publish(&manifest, Some(me), self.now).await.is_ok()
