@@ -97,8 +97,16 @@ impl RunError {
     /// Codes that say that the backup itself cannot be restored, so that an older one should be tried. After any other
     /// failure (the engine did not start, the repository did not answer) the same backup is tried again: an older one would
     /// lose data for nothing.
-    const BACKUP_AT_FAULT: [&'static str; 4] =
-        ["BackupDamaged", "BackupIncomplete", "RestoreDiffers", "RestoreRefused"];
+    const BACKUP_AT_FAULT: &[&str] = &[
+        "BackupDamaged",
+        "BackupIncomplete",
+        "EngineFindsNoBackup",
+        "ManifestNewer",
+        "NotInRepository",
+        "RestoreDiffers",
+        "RestoreRefused",
+        "VersionUnsupported",
+    ];
 
     /// Whether an older backup should be tried next.
     pub fn blames_backup(&self) -> bool {
