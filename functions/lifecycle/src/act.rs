@@ -7,7 +7,7 @@ use perennial_shared::aws::sns::SnsApi;
 use perennial_shared::aws::ssm::Order;
 use perennial_shared::aws::{AwsError, AwsErrorKind};
 use perennial_shared::id::{RunId, RunKind};
-use perennial_shared::metrics::{self, Metric};
+use perennial_shared::metrics;
 use perennial_shared::pointer::{Pointer, PointerState, nonce};
 use perennial_shared::repository::{Claimed, PointerError, Repository, RepositoryError};
 use perennial_shared::resolve::resolve;
@@ -85,8 +85,8 @@ impl Actor<'_> {
                 }
                 return Ok(false);
             }
-            Action::Measure { kind, result } => {
-                self.measure(*kind, result);
+            Action::Measure { values } => {
+                metrics::emit(&self.target.name, values);
                 return Ok(false);
             }
         }
@@ -185,22 +185,6 @@ impl Actor<'_> {
             _ => base,
         };
         Ok(named.owned_by(instance, claim.generation.next(), self.now))
-    }
-
-    #[allow(clippy::cast_precision_loss)]
-    fn measure(self, kind: RunKind, result: &perennial_shared::run::RunResult) {
-        let values = match kind {
-            RunKind::Restore => vec![
-                (Metric::RestoreDuration, result.seconds()),
-                (Metric::RestoreFailed, f64::from(u8::from(!result.ok))),
-            ],
-            RunKind::Final | RunKind::Backup => vec![
-                (Metric::BackupDuration, result.seconds()),
-                (Metric::BackupSize, result.size_bytes as f64),
-                (Metric::BackupFailed, f64::from(u8::from(!result.ok))),
-            ],
-        };
-        metrics::emit(&self.target.name, &values);
     }
 }
 

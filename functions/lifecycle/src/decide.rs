@@ -10,8 +10,8 @@ mod terminating;
 
 use perennial_shared::alert::{Alert, Kind};
 use perennial_shared::aws::auto_scaling::{LifecycleResult, LifecycleState};
-use perennial_shared::id::{BackupId, Generation, RunId, RunKind};
-use perennial_shared::run::RunResult;
+use perennial_shared::id::{BackupId, Generation, RunId};
+use perennial_shared::metrics::Metric;
 use perennial_shared::settings::{AutoScaling, Target};
 
 use crate::run_state::Patience;
@@ -93,12 +93,10 @@ pub enum Action {
     },
     /// Tell a person.
     Tell(Alert),
-    /// A run ended: metrics.
+    /// Publish metrics.
     Measure {
-        /// What it was.
-        kind: RunKind,
-        /// How it ended.
-        result: RunResult,
+        /// Their values.
+        values: Vec<(Metric, f64)>,
     },
 }
 

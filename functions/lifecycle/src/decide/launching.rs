@@ -5,6 +5,7 @@ use perennial_shared::alert::Kind;
 use perennial_shared::aws::auto_scaling::LifecycleResult::{Abandon, Continue};
 use perennial_shared::aws::auto_scaling::LifecycleState;
 use perennial_shared::id::{BackupId, RunId, RunKind};
+use perennial_shared::metrics::Metric;
 use perennial_shared::resolve::Resolution;
 use perennial_shared::run::RunError;
 use perennial_shared::settings::EmptyRepository;
@@ -71,14 +72,17 @@ fn serve(case: Case, member: &Member) -> Vec<Action> {
     if let Some((run, result)) = done {
         let kind = if run.claim.backup_id.is_some() { Kind::Recovered } else { Kind::StartedEmpty };
         let mut details = vec![backup_line(run), format!("restore took {:.1} s", result.seconds())];
+        let mut values = vec![(Metric::RestoreDuration, result.seconds()), (Metric::RestoreFailed, 0.0)];
         if let Some(launched) = member.launched_at {
-            details.push(format!("{} s from launch to serving", case.world.now.duration_since(launched).as_secs()));
+            let recovery = case.world.now.duration_since(launched);
+            values.push((Metric::RecoveryDuration, recovery.as_secs_f64()));
+            details.push(format!("{} s from launch to serving", recovery.as_secs()));
         }
         if let Some(address) = case.world.endpoint.as_ref().and_then(|e| e.address()) {
             details.push(format!("address {} now leads to {}", address.ip, member.id));
         }
         details.extend(result.findings.iter().cloned());
-        actions.push(Action::Measure { kind: RunKind::Restore, result: result.clone() });
+        actions.push(Action::Measure { values });
         actions.push(Action::Tell(case.alert(kind, member).with(details)));
     }
     actions.push(case.complete(member, Continue));
@@ -185,6 +189,7 @@ fn failed(case: Case, repository: &RepositoryView, member: &Member, error: &RunE
     let alert = case.alert(Kind::RestoreFailed, member).once_for(&format!("{}-{number}", member.id));
     let alert = alert.with([format!("attempt {number}: {}: {}", error.code, error.message)]);
     let mut actions = claim(case, repository, member, &refused);
+    actions.push(Action::Measure { values: vec![(Metric::RestoreFailed, 1.0)] });
     actions.push(Action::Tell(alert));
     actions
 }
@@ -203,5 +208,6 @@ fn give_up(case: Case, repository: &RepositoryView, member: &Member, error: &Run
         return vec![record, case.heartbeat(member), Action::Tell(alert)];
     }
     let alert = case.alert(Kind::LaunchAbandoned, member).with([reason]);
-    vec![record, Action::Tell(alert), case.complete(member, Abandon)]
+    let measure = Action::Measure { values: vec![(Metric::RestoreFailed, 1.0)] };
+    vec![record, measure, Action::Tell(alert), case.complete(member, Abandon)]
 }

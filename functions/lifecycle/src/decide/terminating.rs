@@ -3,7 +3,8 @@
 use perennial_shared::alert::Kind;
 use perennial_shared::aws::auto_scaling::LifecycleResult::{Abandon, Continue};
 use perennial_shared::id::{RunId, RunKind};
-use perennial_shared::run::RunError;
+use perennial_shared::metrics::Metric;
+use perennial_shared::run::{RunError, RunResult};
 
 use super::{Action, Case, Start};
 use crate::run_state::{RunState, run_state};
@@ -39,7 +40,7 @@ fn final_backup(case: Case, repository: &RepositoryView, member: &Member) -> Vec
         }
         RunState::Unsent => unreachable(case, member),
         RunState::Succeeded(result) => {
-            vec![Action::Measure { kind: RunKind::Final, result: result.clone() }, case.complete(member, Continue)]
+            vec![measure(result), case.complete(member, Continue)]
         }
         RunState::Overdue(why) => {
             let command =
@@ -86,7 +87,16 @@ fn failed(case: Case, repository: &RepositoryView, member: &Member, attempt: u32
     }
     let alert = case.alert(Kind::FinalBackupFailed, member);
     let alert = alert.with([format!("{}: {}", error.code, error.message), newest(repository)]);
-    vec![Action::Tell(alert), case.complete(member, Abandon)]
+    let measure = Action::Measure { values: vec![(Metric::BackupFailed, 1.0)] };
+    vec![measure, Action::Tell(alert), case.complete(member, Abandon)]
+}
+
+#[allow(clippy::cast_precision_loss)] // a metric is a float
+fn measure(result: &RunResult) -> Action {
+    let size = result.size_bytes as f64;
+    let values =
+        vec![(Metric::BackupDuration, result.seconds()), (Metric::BackupSize, size), (Metric::BackupFailed, 0.0)];
+    Action::Measure { values }
 }
 
 fn newest(repository: &RepositoryView) -> String {
