@@ -89,8 +89,17 @@ pub trait Engine: Send + Sync {
     async fn left_over_folders(&self) -> Result<Vec<std::path::PathBuf>, EngineError>;
 }
 
-/// Told the engine's own word for the state of a long call, each time it was asked.
-pub type Progress<'a> = &'a (dyn Fn(&str) + Send + Sync);
+/// Told how far a long call is, each time the engine was asked.
+pub type Progress<'a> = &'a (dyn Fn(Step<'_>) + Send + Sync);
+
+/// How far a long call is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Step<'a> {
+    /// The engine's own word for it.
+    pub state: &'a str,
+    /// Bytes that are in place so far, where that can be seen.
+    pub done: Option<u64>,
+}
 
 /// Who an engine says it is.
 #[derive(Debug, Clone, PartialEq, Eq)]

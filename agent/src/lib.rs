@@ -5,6 +5,25 @@
 //! |---|---|
 //! | [`engine`] | what is asked of a database engine |
 //! | [`engines`] | the engines |
+//! | [`context`] | one target's settings, repository and engine |
+//! | [`mod@backup`] | taking and publishing a backup |
+//! | [`mod@restore`] | bringing one back and comparing it |
+//! | [`cli`], [`commands`] | the command line and its verbs |
+//! | [`state`] | what is remembered on this machine |
+//! | [`instance`] | which EC2 instance this is |
+//! | [`watch`] | telling somebody how far a command is |
+//! | [`failure`] | how a command ends without success |
+//! | [`failpoint`] | where a test can end the program |
 
+pub mod backup;
+pub mod cli;
+pub mod commands;
+pub mod context;
 pub mod engine;
 pub mod engines;
+pub mod failpoint;
+pub mod failure;
+pub mod instance;
+pub mod restore;
+pub mod state;
+pub mod watch;

@@ -7,7 +7,7 @@ mod support;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use perennial::engine::{Counted, Description, Engine, EngineError, Place, Root};
+use perennial::engine::{Counted, Description, Engine, EngineError, Place, Root, Step};
 use perennial::engines::weaviate::{Options, Weaviate};
 use perennial_shared::secret::Secret;
 use serde_json::json;
@@ -21,7 +21,7 @@ fn in_bucket(id: &str) -> Place {
     Place { root: Root::Bucket(BUCKET.into()), path: "docs/backups".into(), id: id.into() }
 }
 
-fn silent(_: &str) {}
+fn silent(_: Step<'_>) {}
 
 fn counted(name: &str, count: u64, uncounted_tenants: u64) -> Counted {
     Counted { name: name.into(), count, uncounted_tenants }
@@ -164,7 +164,7 @@ async fn a_backup_restores_on_another_server_or_says_why_not() {
 
     let place = in_bucket("good");
     let seen = std::sync::Mutex::new(vec![]);
-    let told = |state: &str| seen.lock().expect("unpoisoned").push(state.to_owned());
+    let told = |step: Step<'_>| seen.lock().expect("unpoisoned").push(step.state.to_owned());
     from.capture(&place, PATIENCE, &told).await.expect("a backup");
     assert!(seen.lock().expect("unpoisoned").contains(&"STARTED".to_owned()), "progress is told");
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::operation::Operation;
-use crate::engine::{Captured, EngineError, Progress};
+use crate::engine::{Captured, EngineError, Progress, Step};
 
 /// Of the engine's cores. The rest is for its clients.
 const CPU_PERCENT: u32 = 50;
@@ -25,6 +25,6 @@ pub(super) async fn capture(
     if let Some(refusal) = operation.begin(json!({ "id": operation.place.id, "config": config })).await? {
         return Err(refusal);
     }
-    operation.wait(patience, progress).await?;
+    operation.wait(patience, &|state| progress(Step { state, done: None })).await?;
     Ok(Captured { took: begun.elapsed() })
 }

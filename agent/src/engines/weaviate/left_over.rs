@@ -39,6 +39,22 @@ pub(super) fn unknown(data_dir: &Path, collections: &[String]) -> Result<Vec<Pat
     Ok(found)
 }
 
+/// Bytes that a restore has downloaded so far. Nothing but a sign of life, so what cannot be read counts as nothing.
+pub(super) fn staged_bytes(data_dir: &Path) -> u64 {
+    let mut folders = vec![data_dir.join(".backup.tmp")];
+    let mut sum = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            match entry.metadata() {
+                Ok(metadata) if metadata.is_dir() => folders.push(entry.path()),
+                Ok(metadata) => sum += metadata.len(),
+                Err(_) => {}
+            }
+        }
+    }
+    sum
+}
+
 fn readable(data_dir: &Path) -> Result<(), EngineError> {
     std::fs::read_dir(data_dir).map(|_| ()).map_err(|e| unreadable(data_dir, &e))
 }

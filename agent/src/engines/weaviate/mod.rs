@@ -156,7 +156,15 @@ impl Engine for Weaviate {
         progress: Progress<'_>,
     ) -> Result<(), EngineError> {
         let identity = self.pinned_identity().await?;
-        restore::install(self.restore_of(place), description, &identity.host_name, patience, progress).await
+        restore::install(
+            self.restore_of(place),
+            self.data_dir.as_deref(),
+            description,
+            &identity.host_name,
+            patience,
+            progress,
+        )
+        .await
     }
 
     async fn installing(&self, place: &Place) -> Result<bool, EngineError> {

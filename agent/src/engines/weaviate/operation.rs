@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::client::{Client, Request};
-use crate::engine::{EngineError, Place, Progress, Root};
+use crate::engine::{EngineError, Place, Root};
 
 /// A folder below the real one that never holds a backup.
 const NOWHERE: &str = "no-backup-is-ever-here";
@@ -153,7 +153,11 @@ impl<'a> Operation<'a> {
     }
 
     /// Waits until it is over and succeeded. One that takes longer than `patience` is cancelled.
-    pub(super) async fn wait(&self, patience: Duration, progress: Progress<'_>) -> Result<(), EngineError> {
+    pub(super) async fn wait(
+        &self,
+        patience: Duration,
+        progress: &(dyn Fn(&str) + Send + Sync),
+    ) -> Result<(), EngineError> {
         let begun = Instant::now();
         let (mut answered, mut pause) = (Instant::now(), FIRST_PAUSE);
         loop {

@@ -12,13 +12,14 @@ use serde_json::{Map, json};
 use super::client::Client;
 use super::operation::Operation;
 use super::{inventory, left_over};
-use crate::engine::{Description, EngineError, Identity, Progress};
+use crate::engine::{Description, EngineError, Identity, Progress, Step};
 
 /// The oldest server whose backups today's servers restore.
 const OLDEST: (u32, u32) = (1, 23);
 
 pub(super) async fn install(
     operation: Operation<'_>,
+    data_dir: Option<&std::path::Path>,
     description: &Description,
     host_name: &str,
     patience: Duration,
@@ -27,7 +28,8 @@ pub(super) async fn install(
     if operation.running().await?.is_none() {
         begin(operation, description, host_name).await?;
     }
-    operation.wait(patience, progress).await?;
+    let staged = || data_dir.map(left_over::staged_bytes);
+    operation.wait(patience, &|state| progress(Step { state, done: staged() })).await?;
     let present = names(operation.client).await?;
     let absent: Vec<_> = description.collections.iter().filter(|c| !present.contains(*c)).cloned().collect();
     if absent.is_empty() {

@@ -1,0 +1,147 @@
+//! What was in the engine before and after a capture.
+
+use std::collections::BTreeMap;
+
+use perennial_shared::manifest::{Collection, Reason, Sample};
+
+use crate::engine::{Counted, Description, Engine};
+use crate::failure::{Exit, Failure};
+
+/// Sample queries of a collection.
+const SAMPLES_EACH: usize = 3;
+/// Sample queries of all collections, so that a thousand collections do not make a manifest of megabytes.
+const SAMPLES_ALL: usize = 300;
+
+/// Exact counts and sample queries with their answers.
+pub(super) async fn take(engine: &dyn Engine) -> Result<Vec<(Counted, Vec<Sample>)>, Failure> {
+    let mut found = vec![];
+    let mut left = SAMPLES_ALL;
+    for counted in engine.count().await? {
+        let samples =
+            if counted.count == 0 { vec![] } else { engine.samples(&counted.name, SAMPLES_EACH.min(left)).await? };
+        left -= samples.len();
+        found.push((counted, samples));
+    }
+    Ok(found)
+}
+
+/// Counts again, and keeps the samples whose answers are still the same: only those can be expected of a restore.
+pub(super) async fn again(
+    engine: &dyn Engine,
+    before: Vec<(Counted, Vec<Sample>)>,
+) -> Result<Vec<Collection>, Failure> {
+    let mut after: BTreeMap<String, Counted> = engine.count().await?.into_iter().map(|c| (c.name.clone(), c)).collect();
+    let mut collections = vec![];
+    for (counted, samples) in before {
+        let now = after.remove(&counted.name);
+        let mut steady = vec![];
+        for sample in samples.into_iter().filter(|_| now.is_some()) {
+            // An object that was deleted meanwhile cannot be searched by; its sample is no longer of use.
+            if engine.ask(&counted.name, &sample).await.is_ok_and(|ids| ids == sample.ids) {
+                steady.push(sample);
+            }
+        }
+        collections.push(Collection {
+            count_before: counted.count,
+            count_after: now.as_ref().map_or(0, |c| c.count),
+            uncounted_tenants: now.map_or(counted.uncounted_tenants, |c| c.uncounted_tenants),
+            name: counted.name,
+            samples: steady,
+        });
+    }
+    let new = after.into_values().map(|c| Collection {
+        name: c.name,
+        count_before: 0,
+        count_after: c.count,
+        uncounted_tenants: c.uncounted_tenants,
+        samples: vec![],
+    });
+    collections.extend(new);
+    collections.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(collections)
+}
+
+/// The collections that the backup holds, and what a person should know. A collection that was there all the time must be in it.
+pub(super) fn reconcile(
+    counted: Vec<Collection>,
+    description: &Description,
+    reason: Reason,
+) -> Result<(Vec<Collection>, Vec<String>), Failure> {
+    let (held, others): (Vec<_>, Vec<_>) = counted.into_iter().partition(|c| description.collections.contains(&c.name));
+    let (mut held, mut findings) = (held, vec![]);
+    for lost in others {
+        if lost.count_before > 0 && lost.count_after > 0 {
+            let message = format!(
+                "the engine's backup does not hold the collection {}, which has {} objects; the backup was not published",
+                lost.name, lost.count_after
+            );
+            return Err(Failure::new(Exit::Failed, "BackupIncomplete", message));
+        }
+        findings.push(format!("{} was made or deleted during the capture and is not in the backup", lost.name));
+    }
+    for name in
+        description.collections.iter().filter(|n| !held.iter().any(|c| c.name == **n)).cloned().collect::<Vec<_>>()
+    {
+        // Made after the first count and deleted before the second.
+        held.push(Collection { name, count_before: 0, count_after: 0, uncounted_tenants: 0, samples: vec![] });
+    }
+    for collection in &held {
+        findings.extend(remark(collection, reason));
+    }
+    Ok((held, findings))
+}
+
+fn remark(collection: &Collection, reason: Reason) -> Vec<String> {
+    let Collection { name, count_before, count_after, uncounted_tenants, .. } = collection;
+    let mut remarks = vec![];
+    if count_before != count_after {
+        let what = if reason == Reason::Final {
+            "somebody still wrote to it, and the last of it may be lost"
+        } else {
+            "it was written to"
+        };
+        remarks.push(format!("{name}: {count_before} objects before the capture, {count_after} after: {what}"));
+    }
+    if *uncounted_tenants > 0 {
+        remarks.push(format!(
+            "{name}: {uncounted_tenants} tenants are not active; they are backed up but could not be counted"
+        ));
+    }
+    remarks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn collection(name: &str, before: u64, after: u64) -> Collection {
+        Collection {
+            name: name.into(),
+            count_before: before,
+            count_after: after,
+            uncounted_tenants: 0,
+            samples: vec![],
+        }
+    }
+
+    fn description(names: &[&str]) -> Description {
+        let collections = names.iter().map(|n| (*n).to_owned()).collect();
+        Description { engine_version: "1".into(), host_name: "h".into(), collections, size_on_disk: 0 }
+    }
+
+    #[test]
+    fn a_backup_that_lacks_a_collection_is_not_published() {
+        let error =
+            reconcile(vec![collection("Doc", 5, 5)], &description(&[]), Reason::Manual).expect_err("incomplete");
+        assert_eq!(error.code, "BackupIncomplete");
+    }
+
+    #[test]
+    fn what_happened_meanwhile_is_said() {
+        let counted = vec![collection("Doc", 5, 7), collection("New", 0, 3), collection("Gone", 4, 0)];
+        let (held, findings) = reconcile(counted, &description(&["Doc", "Gone"]), Reason::Final).expect("complete");
+        assert_eq!(held.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), ["Doc", "Gone"]);
+        assert_eq!(findings.len(), 3, "{findings:?}");
+        assert!(findings.iter().any(|f| f.contains("may be lost")), "{findings:?}");
+    }
+}

@@ -1,0 +1,196 @@
+//! `perennial run RUN`: does what a function has claimed, on the instance that it was claimed for.
+//!
+//! The claim says what to do, `progress.json` tells how far it is, `result.json` how it ended; the first result stays. So a run
+//! that SSM delivers twice is done once, and its second caller is given the first one's result. A crash leaves no result;
+//! the function sees the command fail, or its progress stand still.
+
+mod progress;
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use perennial_shared::id::{RunId, RunKind};
+use perennial_shared::manifest::Reason;
+use perennial_shared::repository::{Claimed, RepositoryError};
+use perennial_shared::resolve::resolve;
+use perennial_shared::run::{Claim, RunResult};
+use perennial_shared::settings::EmptyRepository;
+
+use super::Outcome;
+use crate::backup;
+use crate::context::Context;
+use crate::failure::{Exit, Failure};
+use crate::restore::{self, choose};
+use crate::watch::{All, Progress, Watch};
+use progress::Recorder;
+
+/// The engine of a first launch is given this long to start.
+const READY: Duration = Duration::from_secs(600);
+/// A result that cannot be stored is tried to be stored for so long: without it the work was for nothing.
+const STORING: Duration = Duration::from_secs(300);
+const STORING_PAUSE: Duration = Duration::from_secs(5);
+
+/// What was done.
+struct Done {
+    backup_id: Option<perennial_shared::id::BackupId>,
+    size_bytes: u64,
+    objects: u64,
+    findings: Vec<String>,
+}
+
+/// Does the run, or tells how it ended before.
+pub async fn run(context: &Context, run: &RunId, watch: &dyn Watch) -> Result<Outcome, Failure> {
+    if let Some(result) = context.repository.result_of(run).await? {
+        return outcome(&result);
+    }
+    let claim = claim_of(context, run).await?;
+    let started_at = Timestamp::now();
+    let recorder = Recorder::start(context.repository.clone(), run.clone());
+    let watch = All(vec![watch, &recorder]);
+    let patience = match run.kind() {
+        RunKind::Restore => context.target.restore.timeout,
+        RunKind::Final | RunKind::Backup => context.target.backup.timeout,
+    };
+    let state = context.state()?;
+    let _lock =
+        state.lock(patience, || watch.see(&Progress::stage("waiting for another command on this machine"))).await?;
+    // Whoever held the lock may have done this very run.
+    if let Some(result) = context.repository.result_of(run).await? {
+        return outcome(&result);
+    }
+    let done = match run.kind() {
+        RunKind::Restore => restore_run(context, &claim, &watch).await,
+        RunKind::Final => backup_run(context, &claim, Reason::Final, &watch).await,
+        RunKind::Backup => backup_run(context, &claim, Reason::Scheduled, &watch).await,
+    };
+    crate::failpoint::reach("run-done");
+    let result = result_of(run, started_at, done, &claim);
+    store(context, result).await
+}
+
+async fn claim_of(context: &Context, run: &RunId) -> Result<Claim, Failure> {
+    let refuse = |code, message| Err(Failure::new(Exit::Refused, code, message));
+    let Some(claim) = context.repository.claim_of(run).await? else {
+        return refuse("NotClaimed", format!("nobody claimed the run {run}; runs are begun by functions, not by hand"));
+    };
+    if claim.target != context.target.name {
+        return refuse(
+            "NotClaimed",
+            format!("the run {run} is of the target {}, not {}", claim.target, context.target.name),
+        );
+    }
+    let me = context.instance().await?;
+    if me.as_deref() != Some(claim.instance.as_str()) {
+        let me = me.unwrap_or_else(|| "not an EC2 instance".into());
+        return refuse("NotClaimed", format!("the run {run} was claimed for {}, and this is {me}", claim.instance));
+    }
+    Ok(claim)
+}
+
+async fn backup_run(context: &Context, claim: &Claim, reason: Reason, watch: &dyn Watch) -> Result<Done, Failure> {
+    // Before the first backup there is no pointer, and generation 0 was claimed; then there is nothing to be older than.
+    let generation = claim.pointer_version.is_some().then_some(claim.generation);
+    let wish = backup::Wish { reason, instance: Some(claim.instance.clone()), generation };
+    let made = backup::create(context, &wish, watch).await?;
+    Ok(Done {
+        objects: made.objects(),
+        size_bytes: made.manifest.size_bytes,
+        backup_id: Some(made.manifest.backup_id),
+        findings: made.findings,
+    })
+}
+
+async fn restore_run(context: &Context, claim: &Claim, watch: &dyn Watch) -> Result<Done, Failure> {
+    watch.see(&Progress::stage("reading the repository"));
+    let resolution = resolve(&context.repository).await?;
+    let Some(id) = &claim.backup_id else {
+        return start_empty(context, resolution.empty, watch).await;
+    };
+    let candidate = choose::candidate(&resolution, Some(id)).map_err(|e| Failure { code: "BackupIncomplete", ..e })?;
+    let wish = restore::Wish { replace: claim.replace, dry_run: false };
+    let restored = restore::restore(context, candidate, wish, watch).await?;
+    Ok(Done {
+        backup_id: Some(id.clone()),
+        size_bytes: restored.size_bytes,
+        objects: restored.objects,
+        findings: restored.findings,
+    })
+}
+
+/// The first launch of a target: there must be nothing to restore, and nothing in the engine.
+async fn start_empty(context: &Context, repository_is_empty: bool, watch: &dyn Watch) -> Result<Done, Failure> {
+    if !repository_is_empty {
+        let message = "this run should start an empty database, but the repository is not empty";
+        return Err(Failure::new(Exit::Refused, "RepositoryNotEmpty", message));
+    }
+    if context.target.restore.empty_repository != EmptyRepository::Allow {
+        let message = "there is nothing to restore, and the settings say restore.empty_repository: refuse";
+        return Err(Failure::new(Exit::Refused, "NothingToRestore", message));
+    }
+    watch.see(&Progress::stage("waiting for the engine"));
+    let engine = context.engine().await?;
+    engine.wait_until_ready(READY).await?;
+    engine.identity().await?;
+    let present = engine.collections().await?;
+    if !present.is_empty() {
+        let message = format!("this run should start an empty database, but the engine has {}", present.join(", "));
+        return Err(Failure::new(Exit::Refused, "NotEmpty", message));
+    }
+    let findings = vec!["started with an empty database: there was nothing to restore".to_owned()];
+    Ok(Done { backup_id: None, size_bytes: 0, objects: 0, findings })
+}
+
+fn result_of(run: &RunId, started_at: Timestamp, done: Result<Done, Failure>, claim: &Claim) -> RunResult {
+    let base = RunResult {
+        run: run.clone(),
+        ok: true,
+        error: None,
+        backup_id: claim.backup_id.clone(),
+        started_at,
+        finished_at: Timestamp::now(),
+        size_bytes: 0,
+        objects: 0,
+        findings: vec![],
+    };
+    match done {
+        Ok(Done { backup_id, size_bytes, objects, findings }) => {
+            RunResult { backup_id, size_bytes, objects, findings, ..base }
+        }
+        Err(failure) => RunResult { ok: false, error: Some(failure.to_run_error()), ..base },
+    }
+}
+
+/// Stores the result; another one that was stored first is the one that counts.
+async fn store(context: &Context, result: RunResult) -> Result<Outcome, Failure> {
+    let begun = Instant::now();
+    loop {
+        match context.repository.finish(&result).await {
+            Ok(Claimed::Won) => return outcome(&result),
+            Ok(Claimed::Lost(first)) => return outcome(&first),
+            Err(RepositoryError::Store(e)) if e.is_temporary() && begun.elapsed() < STORING => {
+                tokio::time::sleep(STORING_PAUSE).await;
+            }
+            Err(e) => {
+                let how =
+                    result.error.as_ref().map_or("it succeeded".to_owned(), |e| format!("it failed: {}", e.message));
+                let failure = Failure::from(e);
+                let message = format!("the result of {} could not be stored ({}); {how}", result.run, failure.message);
+                return Err(Failure { message, ..failure });
+            }
+        }
+    }
+}
+
+fn outcome(result: &RunResult) -> Result<Outcome, Failure> {
+    let id = result.backup_id.as_ref().map_or(String::new(), |id| format!(" {id}"));
+    let mut text = match &result.error {
+        None => format!("{}: done{id}, {} objects in {:.1} s\n", result.run, result.objects, result.seconds()),
+        Some(error) => format!("{}: failed{id}: {}: {}\n", result.run, error.code, error.message),
+    };
+    result.findings.iter().for_each(|f| text.push_str(&format!("{f}\n")));
+    if !result.ok {
+        // SSM keeps standard error apart, and the functions quote its last lines.
+        eprint!("{text}");
+    }
+    Outcome::new(text, result, if result.ok { Exit::Ok } else { Exit::Failed })
+}

@@ -1,0 +1,159 @@
+//! Everything a command works with: one target's settings, repository and engine, and who this is.
+
+use std::path::{Path, PathBuf};
+
+use aws_config::SdkConfig;
+use perennial_shared::aws::secrets_manager::SecretsManager;
+use perennial_shared::aws::ssm::{Ssm, SsmApi};
+use perennial_shared::repository::Repository;
+use perennial_shared::secret;
+use perennial_shared::settings::{self, Engine as Kind, RepositorySettings, SecretSource, Target};
+
+use crate::engine::{Engine, Place, Root};
+use crate::engines::weaviate::{Options, Weaviate};
+use crate::failure::{Exit, Failure};
+use crate::instance;
+use crate::state::State;
+
+/// Where a target's settings are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A YAML file.
+    File(PathBuf),
+    /// The SSM parameter of the target with this name.
+    Parameter(String),
+}
+
+/// One target, and the means to work with it.
+pub struct Context {
+    /// Its settings.
+    pub target: Target,
+    /// Credentials and region; without either when nothing of the target is in AWS.
+    pub aws: SdkConfig,
+    /// Its repository.
+    pub repository: Repository,
+}
+
+impl Source {
+    /// A path when it looks like one or is one, else the name of a target.
+    pub fn of(text: &str) -> Self {
+        let yaml = Path::new(text).extension().is_some_and(|e| e == "yaml" || e == "yml");
+        if text.contains('/') || yaml || Path::new(text).is_file() {
+            Self::File(text.into())
+        } else {
+            Self::Parameter(text.into())
+        }
+    }
+}
+
+impl Context {
+    /// Reads the settings. Neither the repository nor the engine is asked yet.
+    pub async fn open(source: &Source) -> Result<Self, Failure> {
+        let (target, aws) = match source {
+            Source::File(path) => {
+                let target = from_file(path)?;
+                let aws = if needs_aws(&target) {
+                    perennial_shared::aws::config().await
+                } else {
+                    SdkConfig::builder().build()
+                };
+                (target, aws)
+            }
+            Source::Parameter(name) => {
+                let aws = perennial_shared::aws::config().await;
+                (from_parameter(name, &aws).await?, aws)
+            }
+        };
+        let repository = Repository::open(&target.repository, target.engine, &aws)?;
+        Ok(Self { target: adapt(target), aws, repository })
+    }
+
+    /// The target's engine, with its API key. Nothing is asked of it yet.
+    pub async fn engine(&self) -> Result<Box<dyn Engine>, Failure> {
+        let key = match &self.target.api_key {
+            Some(source) => Some(secret::read(source, &SecretsManager::new(&self.aws)).await?),
+            None => None,
+        };
+        match self.target.engine {
+            Kind::Weaviate => {
+                let options =
+                    Options { host_name: self.target.host_name.clone(), data_dir: self.target.data_dir.clone() };
+                Ok(Box::new(Weaviate::new(&self.target.url, key.as_ref(), options)?))
+            }
+        }
+    }
+
+    /// The instance this runs on; `None` for a target that is not in an Auto Scaling group.
+    pub async fn instance(&self) -> Result<Option<String>, Failure> {
+        if self.target.auto_scaling.is_none() && std::env::var_os("PERENNIAL_INSTANCE_ID").is_none() {
+            return Ok(None);
+        }
+        instance::id().await
+    }
+
+    /// What is remembered of the target on this machine.
+    pub fn state(&self) -> Result<State, Failure> {
+        State::of_target(&self.target.name)
+    }
+
+    /// Where the engine finds the backup called `id`, whose folder is in `parent` (a key prefix of the repository).
+    pub fn place(&self, parent: &str, id: &str) -> Place {
+        let parent = parent.trim_matches('/');
+        match &self.target.repository {
+            RepositorySettings::S3 { bucket, prefix, .. } => {
+                let path = format!("{prefix}/{parent}").trim_matches('/').to_owned();
+                Place { root: Root::Bucket(bucket.clone()), path, id: id.into() }
+            }
+            RepositorySettings::Folder { path } => {
+                Place { root: Root::Folder(path.display().to_string()), path: parent.into(), id: id.into() }
+            }
+        }
+    }
+}
+
+fn from_file(path: &Path) -> Result<Target, Failure> {
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|e| {
+        Failure::new(
+            Exit::Usage,
+            "SettingsUnreadable",
+            format!("{name}: {e}; --target takes a settings file or a target's name"),
+        )
+    })?;
+    Ok(settings::parse(&name, &text)?)
+}
+
+async fn from_parameter(name: &str, aws: &SdkConfig) -> Result<Target, Failure> {
+    let parameter = Target::parameter_name(name);
+    let text = Ssm::new(aws).parameter(&parameter).await?;
+    Ok(settings::parse(&parameter, &text)?)
+}
+
+fn needs_aws(target: &Target) -> bool {
+    matches!(target.repository, RepositorySettings::S3 { .. })
+        || matches!(target.api_key, Some(SecretSource::SecretsManager(_)))
+        || target.auto_scaling.is_some()
+}
+
+/// Where the engine really is on this machine, which the settings of many machines cannot know.
+fn adapt(target: Target) -> Target {
+    let variable = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
+    Target {
+        url: variable("PERENNIAL_ENGINE_URL").unwrap_or(target.url),
+        data_dir: variable("PERENNIAL_DATA_DIR").map(PathBuf::from).or(target.data_dir),
+        ..target
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_told_from_a_name() {
+        for path in ["./docs", "/etc/perennial/docs", "docs.yaml", "docs.yml", "Cargo.toml"] {
+            assert_eq!(Source::of(path), Source::File(path.into()));
+        }
+        assert_eq!(Source::of("docs"), Source::Parameter("docs".into()));
+    }
+}

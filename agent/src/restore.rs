@@ -1,0 +1,279 @@
+//! Bringing a backup back, and believing it only after it was counted and searched.
+//!
+//! Promises: nothing is put over data that somebody may want, unless told to; what cannot work is found out before anything is
+//! changed; success means that every collection has the count of the manifest and sample queries find what they found
+//! then. A crash leaves a marker on this machine; the same restore begun again goes on: it waits for an engine that is still at
+//! work, keeps what is complete, and removes what is half there.
+
+pub mod choose;
+mod compare;
+mod damage;
+pub mod room;
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use perennial_shared::manifest::Manifest;
+use perennial_shared::resolve::Candidate;
+use serde::Serialize;
+
+use crate::context::Context;
+use crate::engine::{Description, Engine, EngineError, Place, Step};
+use crate::failpoint;
+use crate::failure::{Exit, Failure};
+use crate::state::{RestoreMarker, State};
+use crate::watch::{Progress, Watch};
+
+/// An engine on a fresh instance needs its time to start.
+const READY: Duration = Duration::from_secs(600);
+
+/// What a restore is asked to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wish {
+    /// Delete what is in the engine first.
+    pub replace: bool,
+    /// Check everything and change nothing.
+    pub dry_run: bool,
+}
+
+/// A finished restore.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Restored {
+    /// The backup.
+    pub backup_id: String,
+    /// Whether it was there already and only compared.
+    pub already: bool,
+    /// Whether nothing was changed, as asked for.
+    pub dry_run: bool,
+    /// Bytes of the backup in the repository.
+    pub size_bytes: u64,
+    /// Objects in all collections.
+    pub objects: u64,
+    /// When the data was captured; `None` for a backup without a manifest.
+    pub captured_at: Option<Timestamp>,
+    /// What was checked and compared, a line each.
+    pub findings: Vec<String>,
+    /// Seconds from begin to end.
+    pub seconds: f64,
+}
+
+/// Restores `candidate`. The caller holds the target's lock.
+pub async fn restore(
+    context: &Context,
+    candidate: &Candidate,
+    wish: Wish,
+    watch: &dyn Watch,
+) -> Result<Restored, Failure> {
+    let begun = Instant::now();
+    let engine = context.engine().await?;
+    let work = Work {
+        context,
+        engine: &*engine,
+        candidate,
+        manifest: candidate.manifest.as_ref(),
+        place: context.place(&candidate.parent, candidate.id.as_str()),
+        state: context.state()?,
+        wish,
+        watch,
+        deadline: begun + context.target.restore.timeout,
+    };
+    let mut restored = work.run().await?;
+    restored.seconds = begun.elapsed().as_secs_f64();
+    Ok(restored)
+}
+
+struct Work<'a> {
+    context: &'a Context,
+    engine: &'a dyn Engine,
+    candidate: &'a Candidate,
+    manifest: Option<&'a Manifest>,
+    place: Place,
+    state: State,
+    wish: Wish,
+    watch: &'a dyn Watch,
+    deadline: Instant,
+}
+
+/// What must happen before the engine's restore.
+#[derive(Debug, PartialEq, Eq)]
+enum Plan {
+    /// It is all there.
+    Nothing,
+    /// An engine that a killed run left at work is waited for.
+    Wait,
+    /// These collections go, then the backup comes.
+    Install {
+        /// Collections to delete.
+        remove: Vec<String>,
+    },
+}
+
+impl Work<'_> {
+    async fn run(&self) -> Result<Restored, Failure> {
+        self.say("waiting for the engine");
+        self.engine.wait_until_ready(READY.min(self.time_left())).await?;
+        self.say("reading the backup's description");
+        let description = damage::description(self.context, self.engine, self.candidate).await?;
+        let mut findings = room::check(self.context, &description)?;
+        let plan = self.plan(&description).await?;
+        if self.wish.dry_run {
+            return self.dry_run(&description, &plan, findings).await;
+        }
+        match &plan {
+            Plan::Nothing => findings.push("the backup was in the engine already".into()),
+            Plan::Wait => self.install(&description).await?,
+            Plan::Install { remove } => self.replace(&description, remove, &mut findings).await?,
+        }
+        failpoint::reach("restore-installed");
+        self.say("counting and asking sample queries");
+        let compared = compare::with_manifest(self.engine, self.manifest).await?;
+        findings.extend(compared.findings);
+        self.engine_warm(&description).await?;
+        self.remember(&description, true)?;
+        failpoint::reach("restore-finished");
+        Ok(self.restored(plan == Plan::Nothing, compared.objects, findings))
+    }
+
+    fn say(&self, stage: &str) {
+        self.watch.see(&Progress::stage(stage));
+    }
+
+    fn time_left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    fn restored(&self, already: bool, objects: u64, findings: Vec<String>) -> Restored {
+        Restored {
+            backup_id: self.candidate.id.to_string(),
+            already,
+            dry_run: self.wish.dry_run,
+            size_bytes: self.manifest.map_or(0, |m| m.size_bytes),
+            objects,
+            captured_at: self.manifest.map(|m| m.started_at),
+            findings,
+            seconds: 0.0,
+        }
+    }
+
+    /// Looks at the engine and decides. Refuses data that is not ours to remove.
+    async fn plan(&self, description: &Description) -> Result<Plan, Failure> {
+        if self.engine.installing(&self.place).await? {
+            return Ok(Plan::Wait);
+        }
+        let present = self.engine.collections().await?;
+        if present.is_empty() {
+            return Ok(Plan::Install { remove: vec![] });
+        }
+        let marker = self.state.last_restore()?;
+        let ours = marker.is_some_and(|m| m.backup_id == self.candidate.id && m.engine == self.context.target.url);
+        if ours
+            && present == description.collections
+            && compare::with_manifest(self.engine, self.manifest).await.is_ok()
+        {
+            return Ok(Plan::Nothing);
+        }
+        let remains = ours && compare::are_remains(self.engine, self.manifest).await?;
+        if remains || self.wish.replace {
+            return Ok(Plan::Install { remove: present });
+        }
+        let message = format!(
+            "the database is not empty: it has {}. Nothing was changed; `--replace` deletes it all and restores the backup",
+            present.join(", ")
+        );
+        Err(Failure::new(Exit::Refused, "NotEmpty", message))
+    }
+
+    async fn dry_run(
+        &self,
+        description: &Description,
+        plan: &Plan,
+        mut findings: Vec<String>,
+    ) -> Result<Restored, Failure> {
+        match plan {
+            Plan::Nothing => findings.push("the backup is in the engine already".into()),
+            Plan::Wait => findings.push("the engine is restoring this backup now; it would be waited for".into()),
+            Plan::Install { remove } if remove.is_empty() => {
+                self.engine.check_install(description).await?;
+                findings.push("the database is empty and nothing is in the way".into());
+            }
+            Plan::Install { remove } => findings.push(format!("would delete {}", remove.join(", "))),
+        }
+        findings.push(format!("would restore {}", description.collections.join(", ")));
+        let objects = self.manifest.map_or(0, |m| m.collections.iter().map(|c| c.count_after).sum());
+        Ok(self.restored(*plan == Plan::Nothing, objects, findings))
+    }
+
+    /// Removes what is in the way, then installs. The marker comes first, so that a crash in here is known as ours.
+    async fn replace(
+        &self,
+        description: &Description,
+        remove: &[String],
+        findings: &mut Vec<String>,
+    ) -> Result<(), Failure> {
+        if remove.is_empty() {
+            self.engine.check_install(description).await?;
+        }
+        self.remember(description, false)?;
+        failpoint::reach("restore-remembered");
+        if !remove.is_empty() {
+            self.say("deleting what is in the engine");
+            self.engine.remove_collections(remove).await?;
+            findings.push(format!("deleted {}", remove.join(", ")));
+            failpoint::reach("restore-removed");
+            self.engine.check_install(description).await?;
+        }
+        self.forget_older_install(findings).await?;
+        self.install(description).await
+    }
+
+    /// The engine keeps its record of the last restore beside the backup, and an old one can stand in the way of the next.
+    async fn forget_older_install(&self, findings: &mut Vec<String>) -> Result<(), Failure> {
+        let Some(record) = self.engine.install_record_key() else { return Ok(()) };
+        let key = format!("{}{}/{record}", self.candidate.parent, self.candidate.id);
+        // An instance's role may well lack the right to delete; the engine's record is in the way only rarely.
+        if let Err(e) = self.context.repository.store().delete(&key).await {
+            findings.push(format!("could not delete {record}: {e}"));
+        }
+        Ok(())
+    }
+
+    /// The engine's restore, tried twice: most failures are the network's. After that the backup's bytes tell whose fault it was.
+    async fn install(&self, description: &Description) -> Result<(), Failure> {
+        let total = (description.size_on_disk > 0).then_some(description.size_on_disk);
+        let told = |step: Step<'_>| {
+            failpoint::reach("restore-installing");
+            let stage = format!("the engine restores backup {} ({})", self.candidate.id, step.state.to_lowercase());
+            self.watch.see(&Progress { stage, done: step.done.unwrap_or(0), total });
+        };
+        let first = match self.engine.install(&self.place, description, self.time_left(), &told).await {
+            Err(e @ (EngineError::Failed { .. } | EngineError::Abandoned { .. })) => e,
+            result => return Ok(result?),
+        };
+        self.say("the engine's restore failed; looking at the backup's bytes");
+        damage::look_for(self.context, self.candidate, self.time_left()).await?;
+        self.say(&format!("the backup's bytes are good; trying again ({first})"));
+        let present = self.engine.collections().await?;
+        self.engine.remove_collections(&present).await?;
+        self.forget_older_install(&mut vec![]).await?;
+        self.engine.install(&self.place, description, self.time_left(), &told).await?;
+        Ok(())
+    }
+
+    /// The first searches of a collection load what later ones find in memory.
+    async fn engine_warm(&self, description: &Description) -> Result<(), Failure> {
+        self.say("warming up");
+        for collection in &description.collections {
+            self.engine.samples(collection, 1).await?;
+        }
+        Ok(())
+    }
+
+    fn remember(&self, description: &Description, finished: bool) -> Result<(), Failure> {
+        self.state.remember(&RestoreMarker {
+            backup_id: self.candidate.id.clone(),
+            engine: self.context.target.url.clone(),
+            collections: description.collections.clone(),
+            finished,
+        })
+    }
+}

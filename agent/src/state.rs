@@ -1,0 +1,161 @@
+//! What the program remembers on this machine, a folder for each target.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `lock` | held by the one command that changes something; the system lets go of it when the process ends |
+//! | `restore.json` | the last restore: which backup, and whether it was finished |
+//!
+//! `restore.json` is written before anything is put into the engine, whole or not at all. So after a crash the next restore
+//! knows that the collections it finds are the remains of its own and may be removed.
+
+use std::fs::File;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use perennial_shared::id::BackupId;
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+
+use crate::failure::{Exit, Failure};
+
+const SYSTEM: &str = "/var/lib/perennial";
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A target's folder.
+#[derive(Debug, Clone)]
+pub struct State {
+    folder: PathBuf,
+}
+
+/// Held while something is changed.
+#[derive(Debug)]
+pub struct Lock(#[allow(dead_code)] File);
+
+/// The last restore on this machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreMarker {
+    /// The backup.
+    pub backup_id: BackupId,
+    /// The engine's data folder or address: another engine's remains are not ours.
+    pub engine: String,
+    /// The collections that it puts in place.
+    pub collections: Vec<String>,
+    /// Whether it was finished and compared.
+    pub finished: bool,
+}
+
+impl State {
+    /// The folder of a target: below `PERENNIAL_STATE_DIR`, else `/var/lib/perennial`, else, for a person, their own.
+    pub fn of_target(name: &str) -> Result<Self, Failure> {
+        let base = match std::env::var_os("PERENNIAL_STATE_DIR") {
+            Some(folder) => folder.into(),
+            None if rustix::process::geteuid().is_root() => PathBuf::from(SYSTEM),
+            None => own_folder(),
+        };
+        let state = Self { folder: base.join(name) };
+        std::fs::create_dir_all(&state.folder).map_err(|e| state.failed(&state.folder, &e))?;
+        Ok(state)
+    }
+
+    fn failed(&self, path: &Path, error: &std::io::Error) -> Failure {
+        let message =
+            format!("{}: {error}; make {} writable or set PERENNIAL_STATE_DIR", path.display(), self.folder.display());
+        Failure::new(Exit::Failed, "StateUnusable", message)
+    }
+
+    /// Takes the lock, waiting at most `patience` for another command of this target; `waiting` is called before each look.
+    pub async fn lock(&self, patience: Duration, waiting: impl Fn()) -> Result<Lock, Failure> {
+        let path = self.folder.join("lock");
+        let file =
+            File::options().create(true).truncate(false).write(true).open(&path).map_err(|e| self.failed(&path, &e))?;
+        let begun = Instant::now();
+        loop {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Lock(file)),
+                Err(rustix::io::Errno::WOULDBLOCK) if begun.elapsed() < patience => waiting(),
+                Err(rustix::io::Errno::WOULDBLOCK) => {
+                    let message =
+                        "another perennial command is changing this target on this machine; wait until it is done";
+                    return Err(Failure::new(Exit::Failed, "AlreadyRunning", message));
+                }
+                Err(e) => return Err(self.failed(&path, &e.into())),
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// The last restore; `None` when there was none.
+    pub fn last_restore(&self) -> Result<Option<RestoreMarker>, Failure> {
+        let path = self.marker();
+        match std::fs::read(&path) {
+            Ok(body) => serde_json::from_slice(&body).map(Some).map_err(|e| {
+                let message =
+                    format!("{} is damaged ({e}); look what is in the engine, then delete the file", path.display());
+                Failure::new(Exit::Failed, "StateDamaged", message)
+            }),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(self.failed(&path, &e)),
+        }
+    }
+
+    /// Remembers a restore, before it begins and when it is done.
+    pub fn remember(&self, marker: &RestoreMarker) -> Result<(), Failure> {
+        let (path, new) = (self.marker(), self.folder.join("restore.json.new"));
+        let write = || {
+            let mut file = File::create(&new)?;
+            file.write_all(&serde_json::to_vec_pretty(marker)?)?;
+            file.sync_all()?;
+            std::fs::rename(&new, &path)?;
+            File::open(&self.folder)?.sync_all()
+        };
+        write().map_err(|e| self.failed(&path, &e))
+    }
+
+    fn marker(&self) -> PathBuf {
+        self.folder.join("restore.json")
+    }
+}
+
+fn own_folder() -> PathBuf {
+    let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
+    let home = || std::env::var_os("HOME").map(|h| PathBuf::from(h).join(".local/state"));
+    state.or_else(home).unwrap_or_else(std::env::temp_dir).join("perennial")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state() -> (tempfile::TempDir, State) {
+        let dir = tempfile::tempdir().expect("a folder");
+        let state = State { folder: dir.path().into() };
+        (dir, state)
+    }
+
+    #[tokio::test]
+    async fn one_command_at_a_time() {
+        let (_dir, state) = state();
+        let first = state.lock(Duration::ZERO, || ()).await.expect("free");
+        let second = state.lock(Duration::ZERO, || ()).await.expect_err("held");
+        assert_eq!(second.code, "AlreadyRunning");
+        drop(first);
+        state.lock(Duration::ZERO, || ()).await.expect("free again");
+    }
+
+    #[test]
+    fn the_last_restore_is_remembered() {
+        let (dir, state) = state();
+        assert_eq!(state.last_restore(), Ok(None));
+        let marker = RestoreMarker {
+            backup_id: "b1".parse().expect("an id"),
+            engine: "x".into(),
+            collections: vec!["Doc".into()],
+            finished: false,
+        };
+        state.remember(&marker).expect("written");
+        assert_eq!(state.last_restore(), Ok(Some(marker)));
+        std::fs::write(dir.path().join("restore.json"), "{").expect("written");
+        assert_eq!(state.last_restore().expect_err("damaged").code, "StateDamaged");
+    }
+}
