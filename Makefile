@@ -17,7 +17,7 @@ say = @printf '\n== %s\n' "$(1)"
 help:
 	@echo 'make demo    a dead Weaviate instance comes back with its data, then its address (first run: installs and compiles, ~20 min)'
 	@echo 'make test    format, lints, licences, unit, property, conformance and end-to-end tests (what CI runs)'
-	@echo 'make lint    only format, clippy, licences, unused dependencies, templates, shell scripts'
+	@echo 'make lint    only format, clippy, licences, unused dependencies, Python, shell, templates'
 	@echo 'make unit    only the Rust tests: unit, property, conformance, the agent against a real Weaviate'
 	@echo 'make e2e     only the end-to-end tests on the local cloud'
 	@echo 'Everything they install is in $(CACHE); `make clean-cache` removes it.'
@@ -48,6 +48,9 @@ lint: setup-lint
 	cargo deny --locked check --hide-inclusion-graph licenses bans sources
 	$(call say,unused dependencies)
 	cargo machete
+	$(call say,Python and shell)
+	$(CACHE)/venv/bin/ruff check tests && $(CACHE)/venv/bin/ruff format --check tests
+	$(CACHE)/venv/bin/shellcheck infra/user-data.sh tests/local_cloud/user_data.sh .ci/run && echo 'shell: no findings'
 	$(call say,templates)
 	$(CACHE)/venv/bin/cfn-lint infra/template.yaml infra/group.yaml && echo 'templates: no findings'
 

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 from botocore.exceptions import ClientError
+
 from local_cloud import LocalCloud, Timing, refusal, wait_for
 from local_cloud.lifecycle import Action
 from local_cloud.processes import marked

@@ -6,6 +6,7 @@ import json
 import time
 
 import pytest
+
 from local_cloud import Timing, refusal, wait_for
 
 DOCUMENT = {

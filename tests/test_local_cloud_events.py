@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
+
 from local_cloud import wait_for
 from local_cloud.schedules import cron_matches
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from local_cloud import Timing, wait_for
 from local_cloud.policies import allowed
 from local_cloud.template import TemplateError

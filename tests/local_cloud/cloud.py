@@ -187,7 +187,13 @@ class LocalCloud:
 
     def _new_client(self, service: str, config: dict):
         s3 = {"s3": {"addressing_style": "path"}} if service == "s3" else {}
-        options = {"retries": {"total_max_attempts": 1}, "read_timeout": 900, "max_pool_connections": 50, **s3, **config}
+        options = {
+            "retries": {"total_max_attempts": 1},
+            "read_timeout": 900,
+            "max_pool_connections": 50,
+            **s3,
+            **config,
+        }
         return boto3.client(
             service,
             region_name=REGION,

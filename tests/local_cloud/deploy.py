@@ -79,7 +79,6 @@ class Maker:
 def deploy(
     cloud, path: Path, given: dict[str, str], binaries: dict[str, Path], name: str, user_data: str | None
 ) -> Stack:
-    from . import resources, resources_compute
 
     template, stack = read(path), Stack(name)
     maker = Maker(cloud, stack, binaries, user_data)

@@ -122,7 +122,9 @@ def install(cloud) -> None:
     def call_action(base, response):
         call = f"{response.service_name}:{response._get_action()}"
         caller = caller_of(str(response.headers.get("User-Agent", "")))
-        cloud.calls.append({"call": call, "caller": caller, "at": time.time()})
+        cloud.calls.append(
+            {"call": call, "caller": caller, "at": time.time(), "parameters": dict(response._get_params())}
+        )
         cloud.permissions.check_api(response, caller)
         fault = cloud.api_faults.take(call, caller)
         if fault and fault.delay:

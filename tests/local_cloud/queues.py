@@ -4,7 +4,6 @@ time-out.
 
 from __future__ import annotations
 
-
 from moto.awslambda.models import lambda_backends
 
 from .account import ACCOUNT, REGION

@@ -6,7 +6,7 @@ import base64
 
 from .account import ACCOUNT, REGION
 from .deploy import Made, Maker, creates
-from .resources import AT_REST, arn, tags
+from .resources import AT_REST, arn
 from .template import TemplateError
 
 NO_NETWORK = "instances are processes on this machine"
@@ -113,7 +113,9 @@ def security_group(make: Maker, p: dict) -> Made:
 @creates(
     "AWS::EC2::SecurityGroupIngress",
     "",
-    **dict.fromkeys("GroupId IpProtocol FromPort ToPort CidrIp SourceSecurityGroupId Description".split(), NO_NETWORK),
+    **dict.fromkeys(
+        ["GroupId", "IpProtocol", "FromPort", "ToPort", "CidrIp", "SourceSecurityGroupId", "Description"], NO_NETWORK
+    ),
 )
 def ingress(make: Maker, _: dict) -> Made:
     return Made(make.name())
