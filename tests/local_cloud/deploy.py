@@ -79,6 +79,7 @@ class Maker:
 def deploy(
     cloud, path: Path, given: dict[str, str], binaries: dict[str, Path], name: str, user_data: str | None
 ) -> Stack:
+    from . import resources, resources_compute  # noqa: F401  (they register what can be made)
 
     template, stack = read(path), Stack(name)
     maker = Maker(cloud, stack, binaries, user_data)
