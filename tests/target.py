@@ -1,0 +1,189 @@
+"""A deployed target for end-to-end tests: the real functions, the real agent, a real Weaviate with rows in it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import threading
+import uuid
+
+import requests
+
+from local_cloud import LocalCloud
+from local_cloud.cloud import built
+from local_cloud.waiting import wait_for
+
+FUNCTIONS = {f"{name.title()}Function": built(name) for name in ("lifecycle", "backup", "verify", "alert")}
+COLLECTION = "Row"
+
+
+class Target:
+    """One database with Perennial deployed around it. Rows are numbered; row n has a vector made from n."""
+
+    def __init__(self, cloud: LocalCloud, **settings: object) -> None:
+        self.cloud = cloud
+        self.database = cloud.create_database_stack(heartbeat=300)
+        text = self.database.settings(**settings)
+        cloud.deploy("../infra/template.yaml", self.database.parameters(settings=text), FUNCTIONS)
+        self.s3 = cloud.client("s3")
+        self.backups = 0
+
+    # ---- the client's side -------------------------------------------------------------------------------------------
+
+    def call(self, method: str, path: str, body: object = None, timeout: float = 10) -> requests.Response:
+        """Through the stable address, as a client does."""
+        head = {"Authorization": f"Bearer {self.database.api_key}"}
+        return requests.request(method, self.database.url + path, json=body, headers=head, timeout=timeout)
+
+    def load(self, first: int, last: int) -> None:
+        """Rows first..last, acknowledged one by one."""
+        if first == 1:
+            schema = {"class": COLLECTION, "vectorizer": "none", "properties": [{"name": "n", "dataType": ["int"]}]}
+            self.call("POST", "/v1/schema", schema).raise_for_status()
+        answer = self.call("POST", "/v1/batch/objects", {"objects": [row(n) for n in range(first, last + 1)]}, 60)
+        answer.raise_for_status()
+        failed = [o["result"]["errors"] for o in answer.json() if o.get("result", {}).get("errors")]
+        assert not failed, failed[:3]
+
+    def write(self, n: int) -> bool:
+        """Whether the write of row n was acknowledged."""
+        try:
+            return self.call("POST", "/v1/objects", row(n), 5).status_code == 200
+        except requests.RequestException:
+            return False
+
+    def rows(self) -> set[int]:
+        """Every row that a client can read."""
+        found, after = set(), ""
+        while True:
+            page = self.call("GET", f"/v1/objects?class={COLLECTION}&limit=500&after={after}", timeout=30)
+            page.raise_for_status()
+            objects = page.json()["objects"]
+            if not objects:
+                return found
+            found.update(o["properties"]["n"] for o in objects)
+            after = objects[-1]["id"]
+
+    def nearest(self, n: int) -> list[int]:
+        """The rows whose vectors are nearest to that of row n."""
+        query = f"{{Get{{{COLLECTION}(limit:5 nearVector:{{vector:{json.dumps(row(n)['vector'])}}}){{n}}}}}}"
+        answer = self.call("POST", "/v1/graphql", {"query": query}).json()
+        assert not answer.get("errors"), answer
+        return [o["n"] for o in answer["data"]["Get"][COLLECTION]]
+
+    # ---- what happens to it ------------------------------------------------------------------------------------------
+
+    def launch(self) -> str:
+        """The first instance, in service."""
+        self.database.set_capacity(1)
+        return self.served()
+
+    def served(self, other_than: tuple[str, ...] = (), limit: float = 90) -> str:
+        """Waits until an instance is in service, has the address and answers there."""
+
+        def ready() -> str | None:
+            serving = [i for i, s in self.database.members().items() if s == "InService" and i not in other_than]
+            if not serving or self.database.holder() not in serving:
+                return None
+            try:
+                return serving[0] if self.call("GET", "/v1/.well-known/ready", timeout=2).status_code == 200 else None
+            except requests.RequestException:
+                return None
+
+        return wait_for("an instance in service that answers at the address", ready, limit, 0.2)
+
+    def back_up(self, limit: float = 60) -> dict:
+        """A scheduled backup; its result record."""
+        known = set(self.results("backup-"))
+        self.cloud.fire(f"perennial-{self.database.name}-backup")
+        run = wait_for(
+            "the backup's result", lambda: next(iter(set(self.results("backup-")) - known), None), limit, 0.2
+        )
+        return self.record(f"runs/{run}/result.json")
+
+    def kill(self) -> str:
+        """The instance in service dies; its id."""
+        instance = self.database.holder()
+        self.cloud.kill(instance)
+        return instance
+
+    def terminate(self) -> str:
+        """The group is told to replace its instance; its id."""
+        instance = self.database.holder()
+        self.cloud.client("autoscaling").terminate_instance_in_auto_scaling_group(
+            InstanceId=instance, ShouldDecrementDesiredCapacity=False
+        )
+        return instance
+
+    # ---- what the repository says ------------------------------------------------------------------------------------
+
+    def keys(self, prefix: str) -> list[str]:
+        pages = self.s3.get_paginator("list_objects_v2").paginate(
+            Bucket=self.database.bucket, Prefix=f"{self.database.prefix}/{prefix}"
+        )
+        start = len(self.database.prefix) + 1
+        return [o["Key"][start:] for page in pages for o in page.get("Contents", [])]
+
+    def bytes(self, key: str) -> bytes:
+        return self.s3.get_object(Bucket=self.database.bucket, Key=f"{self.database.prefix}/{key}")["Body"].read()
+
+    def put(self, key: str, body: bytes) -> None:
+        self.s3.put_object(Bucket=self.database.bucket, Key=f"{self.database.prefix}/{key}", Body=body)
+
+    def record(self, key: str) -> dict:
+        return json.loads(self.bytes(key))
+
+    def results(self, prefix: str) -> list[str]:
+        """Names of the runs that have a result."""
+        return [k.split("/")[1] for k in self.keys(f"runs/{prefix}") if k.endswith("/result.json")]
+
+    def pointer(self) -> dict:
+        return self.record("latest_weaviate_backup.manifest.json")
+
+    def subjects(self) -> list[str]:
+        return [mail.subject for mail in self.cloud.mail]
+
+    def assert_restorable(self) -> None:
+        """The pointer names a backup that is whole, checked here byte by byte without Perennial's own code."""
+        folder = f"backups/{self.pointer()['backup_id']}"
+        manifest = self.bytes(f"{folder}/manifest.json")
+        assert hashlib.sha256(manifest).hexdigest() == self.pointer()["manifest_sha256"]
+        for entry in json.loads(manifest)["objects"]:
+            assert hashlib.sha256(self.bytes(f"{folder}/{entry['key']}")).hexdigest() == entry["sha256"], entry
+
+
+class Writer:
+    """A client that never stops writing; `acknowledged` are the rows that the database said it has."""
+
+    def __init__(self, target: Target, first: int) -> None:
+        self.target, self.next, self.acknowledged, self.refused = target, first, set(), 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            n, self.next = self.next, self.next + 1
+            if self.target.write(n):
+                self.acknowledged.add(n)
+            else:
+                self.refused += 1
+                self._stop.wait(0.05)
+
+    def __enter__(self) -> Writer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(30)
+
+
+def row(n: int) -> dict:
+    chance = random.Random(n)
+    return {
+        "class": COLLECTION,
+        "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"row/{n}")),
+        "properties": {"n": n},
+        "vector": [chance.gauss(0, 1) for _ in range(32)],
+    }
