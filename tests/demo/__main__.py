@@ -50,8 +50,8 @@ def needed() -> list[Path]:
 def run(console: Console) -> int:
     console.plain(
         "Perennial: a dead Weaviate instance comes back with its data, then its address.",
-        "Real: Weaviate, an S3 server, the Lambda functions, the agent, the templates. Simulated: EC2 and the other AWS services;",
-        "an instance is a folder and its processes, the Elastic IP an address of this machine. Nothing leaves it.",
+        "Real: Weaviate, an S3 server, the Lambda functions, the agent, the templates. Simulated: EC2 and the rest of AWS;",
+        "an instance is a folder and its processes, the Elastic IP an address of this machine. It takes about a minute.",
     )
     embedder = Embedder(CACHE / "demo" / "embeddings")
     with ThreadPoolExecutor(1) as background, LocalCloud(timing=Timing(schedule_speed=TICKS_PER_MINUTE)) as cloud:

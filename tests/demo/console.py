@@ -8,7 +8,7 @@ import textwrap
 import threading
 import time
 
-WIDTH, INDENT = 116, 29
+WIDTH, INDENT = 120, 27
 BOLD, DIM, GREEN, RED = "1", "2", "32", "31"
 
 
@@ -16,7 +16,7 @@ class Console:
     def __init__(self, out=sys.stdout) -> None:
         self._out, self._lock = out, threading.Lock()
         self._coloured = out.isatty() and "NO_COLOR" not in os.environ
-        self.began = self._since = time.monotonic()
+        self._since = time.monotonic()
         self._number = 0
 
     def chapter(self, title: str) -> None:
@@ -25,23 +25,27 @@ class Console:
         self._since = time.monotonic()
         self._print("", self._painted(BOLD, f"{self._number}. {title}"))
 
-    def restart_clock(self) -> None:
-        self._since = time.monotonic()
-
     def line(self, who: str, what: str) -> None:
         """Something happened just now."""
         at = f"{time.monotonic() - self._since:8.1f} s"
-        first, *more = textwrap.wrap(what, WIDTH - INDENT, break_long_words=False, break_on_hyphens=False) or [""]
-        self._print(f"{self._painted(DIM, at)}  {who:<15}  {first}", *(" " * INDENT + line for line in more))
+        first, *more = wrapped(what) or [""]
+        self._print(f"{self._painted(DIM, at)}  {who:<13}  {first}", *(" " * INDENT + line for line in more))
 
-    def list(self, lines: list[str]) -> None:
+    def list(self, points: list[str]) -> None:
         """Details of the line before."""
-        self._print(*(" " * INDENT + line for line in lines))
+        for point in points:
+            first, *more = wrapped(f"- {point}")
+            self._print(" " * INDENT + first, *(" " * INDENT + "  " + line for line in more))
+
+    def rows(self, rows: list[str]) -> None:
+        """The same for the rows of a table, which are cut to the width."""
+        for row in rows:
+            self._print(" " * INDENT + (row if len(row) <= WIDTH - INDENT else row[: WIDTH - INDENT - 3] + "..."))
 
     def block(self, text: str) -> None:
         """A text as it is, set off by a bar."""
         bar = self._painted(DIM, "|")
-        self._print("", *(f"    {bar} {line}".rstrip() for line in text.rstrip().splitlines()), "")
+        self._print("", *(f"    {bar} {line}".rstrip() for line in text.rstrip().splitlines()))
 
     def plain(self, *lines: str) -> None:
         self._print(*lines)
@@ -58,3 +62,7 @@ class Console:
     def _print(self, *lines: str) -> None:
         with self._lock:
             print(*lines, sep="\n", file=self._out, flush=True)
+
+
+def wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH - INDENT - 2, break_long_words=False, break_on_hyphens=False)

@@ -1,69 +1,46 @@
-"""The story that the demo tells, step by step, and what it compares on the way.
+"""The story that the demo tells, and what must be so at each step.
 
-Whatever differs from what was promised is collected in `differences` and told at the end; what never comes ends the
-story with an AssertionError.
+What differs from what was promised is collected in `differences` and told at the end; what never comes ends the story
+with an AssertionError.
 """
 
 from __future__ import annotations
 
-import itertools
 import time
-import uuid
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-
-import numpy as np
 
 from local_cloud import LocalCloud
 from local_cloud.cloud import REPOSITORY, built
-from local_cloud.database import Database
 
 from .console import Console
-from .corpus import NAMESPACE, Document
-from .embed import DIMENSIONS, Embedder
+from .corpus import Document
+from .embed import Embedder
 from .table import Replacement, table
+from .user import COLLECTION, QUESTIONS, Findings, User
 from .watch import Watch, seconds
-from .weaviate_client import Answer, Row, Weaviate
+from .weaviate_client import Row
 from .writer import Writer
 
-COLLECTION = "Docstring"
 FUNCTIONS = {
     "LifecycleFunction": "lifecycle",
     "BackupFunction": "backup",
     "VerifyFunction": "verify",
     "AlertFunction": "alert",
 }
-QUESTIONS = [
-    "Which function parses an ISO date string?",
-    "How do I find the median of a list of numbers?",
-    "How do I compress a file with gzip?",
-    "How do I send an e-mail over SMTP?",
-    "How do I sort a graph of dependencies topologically?",
-    "How do I decode base64 data?",
-    "How do I read the rows of a CSV file?",
-    "How do I walk through all files below a folder?",
-]
-ANSWERS = 10
-BATCH = 250
 LATE_ROWS = 25  # written between the backup and the death
-WRITES_BEFORE, WRITES_AFTER = 100, 100  # of the client that never stops, around the planned replacement
+NOTES = 100  # of the client that never stops, before and again after the planned replacement
 PATIENCE = 180  # seconds for anything that the cloud does
+
+Corpus = Future[list[tuple[Document, Sequence[float]]]]
 
 
 class Story:
-    def __init__(
-        self,
-        cloud: LocalCloud,
-        console: Console,
-        corpus: Future[list[tuple[Document, Sequence[float]]]],
-        embedder: Embedder,
-    ) -> None:
+    def __init__(self, cloud: LocalCloud, console: Console, corpus: Corpus, embedder: Embedder) -> None:
         self.cloud, self.console, self.corpus, self.embedder = cloud, console, corpus, embedder
         self.differences: list[str] = []
         self.died, self.planned = Replacement(), Replacement()
-        self.database: Database
-        self.watch: Watch
 
     def tell(self) -> None:
         self.deploy()
@@ -80,113 +57,98 @@ class Story:
     # ---- chapters ----------------------------------------------------------------------------------------------------
 
     def deploy(self) -> None:
-        self.console.chapter("Deploy: a database's side and Perennial, from the templates in infra/")
+        self.console.chapter("Deploy the database's side and Perennial, from the templates in infra/")
         self.database = database = self.cloud.create_database_stack()
-        self.console.line(
-            "group.yaml", f"bucket {database.bucket}, Elastic IP {database.address}, Auto Scaling group of one"
-        )
+        made = f"bucket {database.bucket}, Elastic IP {database.address}, Auto Scaling group {database.group} of one"
+        self.console.line("group.yaml", made)
         programs = {function: built(program) for function, program in FUNCTIONS.items()}
         self.cloud.deploy(REPOSITORY / "infra" / "template.yaml", database.parameters(), programs)
-        self.console.line(
-            "template.yaml", f"functions {', '.join(FUNCTIONS.values())}; schedules, queues, document, topic"
-        )
+        made = f"functions {', '.join(FUNCTIONS.values())}; rules, schedules, roles, queues, SSM document"
+        self.console.line("template.yaml", made)
 
     def first_launch(self) -> None:
-        self.console.chapter("First launch: the repository is empty, and the settings allow that once")
+        self.console.chapter("First launch: the repository is empty, which the settings allow")
         began = time.monotonic()
         self.database.set_capacity(1)
         self.instance = self.watch.until("in service", since=began, limit=PATIENCE).about
-        self.client = self.new_client()
-        self.client.create_collection()
-        self.console.line("client", f"{self.database.url} answers; made the collection {COLLECTION}")
+        self.user = User(self.database.url, self.database.api_key, self.embedder, self.console)
+        self.user.client.create_collection()
+        self.user.tell(f"made the collection {COLLECTION} at {self.user.url}, the Elastic IP")
 
     def load(self) -> None:
-        self.console.chapter("Load: the docstrings of Python's standard library, as a client, through the Elastic IP")
+        self.console.chapter("Load the docstrings of Python's standard library, through the Elastic IP")
         rows = [Row(d.id, d.name, d.text, array("f", vector)) for d, vector in self.corpus.result()]
-        self.late, self.rows = rows[:: len(rows) // LATE_ROWS][:LATE_ROWS], {}
-        late = {row.id for row in self.late}
-        self.write([row for row in rows if row.id not in late])
-        count = self.client.count()
-        self.same("rows after loading", len(self.rows), count)
-        self.console.line("client", f"{count} rows written and counted")
+        self.late = rows[:: len(rows) // LATE_ROWS][:LATE_ROWS]
+        kept_back = {row.id for row in self.late}
+        self.user.write([row for row in rows if row.id not in kept_back])
+        count = self.user.client.count()
+        self.user.tell(
+            f"wrote {len(self.user.acknowledged)} rows, each a text and its embedding; Weaviate counts {count}"
+        )
+        self.same("rows that Weaviate counts", len(self.user.acknowledged), count)
 
     def ask(self) -> None:
-        self.console.chapter("Ask")
-        self.vectors = [list(map(float, vector)) for vector in self.embedder(QUESTIONS)]
-        self.answers = self.answered()
-        self.show(self.answers[0])
+        self.console.chapter("Ask by meaning")
+        self.user.ask()
+        self.user.show()
 
     def back_up(self) -> None:
-        self.console.chapter("Back up and verify: both schedules fire")
+        self.console.chapter("The backup schedule fires, then the verification's")
         began = time.monotonic()
         self.cloud.fire(f"perennial-{self.database.name}-backup")
-        result = self.result("backup-", began)
-        self.died.backup_seconds, self.died.backup_bytes = seconds(result), result["size_bytes"]
-        self.same("rows in the backup", len(self.rows), result["objects"])
-        self.verify(result["backup_id"], began)
-
-    def verify(self, backup: str, since: float) -> None:
-        """Once because its manifest appeared, once because the schedule fired."""
-        self.verdict(backup, since)
+        result = self.result_of(lambda run: run.startswith("backup-"), began)
+        self.measure_backup(self.died, result)
+        self.verdict(result["backup_id"], began)  # because a manifest appeared
         fired = time.monotonic()
         self.cloud.fire(f"perennial-{self.database.name}-verify")
-        self.verdict(backup, fired)
+        self.verdict(result["backup_id"], fired)
+        self.backed_up = dict(self.user.acknowledged)
+        self.same("rows in the backup", len(self.backed_up), result["objects"])
 
     def write_more(self) -> None:
-        self.console.chapter(f"Write {LATE_ROWS} rows more: they are in no backup yet")
-        self.backed_up = dict(self.rows)
-        self.write(self.late)
-        self.console.line(
-            "client", f"{self.client.count()} rows now; an unplanned loss will lose exactly these {LATE_ROWS}"
+        self.console.chapter(f"Write {LATE_ROWS} rows more, which are in no backup yet")
+        self.user.write(self.late)
+        self.user.tell(f"Weaviate counts {self.user.client.count()} rows")
+        self.console.plain(
+            f"  An unplanned loss will lose exactly these {LATE_ROWS}: the journal that saves them is to come."
         )
 
     def hardware_dies(self) -> None:
-        self.console.chapter("The hardware dies; nobody does anything")
-        began, old = time.monotonic(), self.instance
-        self.cloud.kill(old)
-        self.console.line("you", f"killed {old}: its processes and its disk are gone")
-        self.became(old, began, self.died)
-        self.died.rows_before = len(self.rows)
-        self.compare(self.backed_up, self.died)
-        self.died.lost_after_backup = len(self.rows.keys() - self.present.keys())
+        self.console.chapter("The hardware dies. Nobody does anything")
+        began = time.monotonic()
+        self.cloud.kill(self.instance)
+        self.console.line("hardware", f"{self.instance} is dead: its processes and its disk are gone")
+        self.died.death_to_serving = self.replaced(began, self.died)
+        found = self.look(self.backed_up, self.died)
+        self.died.lost_after_backup = len(self.user.acknowledged.keys() - found.rows.keys())
         self.same("rows lost that were written after the backup", LATE_ROWS, self.died.lost_after_backup)
-        self.show_mail("restored and serving")
+        self.console.plain("", "  The e-mails that a person gets:")
+        for subject in ("lost without a final backup", "restored and serving"):
+            self.show_mail(subject)
 
     def planned_replacement(self) -> None:
-        self.console.chapter("A planned replacement, under a client that never stops writing")
-        began = time.monotonic()
-        self.write(self.late)
-        self.console.line(
-            "client", f"wrote the {LATE_ROWS} lost rows again, as the e-mail about the lost instance says"
-        )
-        self.answers = self.answered()
-        with Writer(self.new_client(), self.endless_rows()) as writer:
-            self.wait_for("the first writes", lambda: len(writer.acknowledged) >= WRITES_BEFORE, writer)
-            self.replace(writer, began)
-            more = len(writer.acknowledged) + WRITES_AFTER
-            self.wait_for("writes to go on", lambda: len(writer.acknowledged) >= more, writer)
-        self.console.line(
-            "client",
-            f"{len(writer.acknowledged)} rows acknowledged in all; {writer.refused} tries refused, "
-            f"for {writer.longest_refusal:.1f} s at a stretch",
-        )
-        self.planned.away_seconds = writer.longest_refusal
-        self.rows.update(writer.acknowledged)
-        self.planned.rows_before = len(self.rows)
-        self.compare(self.rows, self.planned)
+        self.console.chapter("A planned replacement, while a client never stops writing")
+        self.user.write(self.late)
+        self.user.tell(f"wrote the {LATE_ROWS} lost rows again, as the first e-mail says")
+        self.user.ask()
+        with Writer(self.user.connect(), self.user.tell) as writer:
+            self.notes(writer, NOTES)
+            self.user.connect()
+            self.terminate_through_the_group()
+            self.notes(writer, len(writer.acknowledged) + NOTES)
+        self.user.tell(f"stopped after {len(writer.acknowledged)} acknowledged notes")
+        self.planned.writes_refused = writer.longest_refusal
+        self.user.acknowledged.update(writer.acknowledged)
+        self.look(self.user.acknowledged, self.planned)
 
-    def replace(self, writer: Writer, since: float) -> None:
-        self.console.restart_clock()
-        began, old = time.monotonic(), self.instance
+    def terminate_through_the_group(self) -> None:
+        began = time.monotonic()
+        self.console.line("operator", f"terminates {self.instance} through its group")
         self.cloud.client("autoscaling").terminate_instance_in_auto_scaling_group(
-            InstanceId=old, ShouldDecrementDesiredCapacity=False
+            InstanceId=self.instance, ShouldDecrementDesiredCapacity=False
         )
-        self.console.line(
-            "you", f"terminate {old} through its group; {len(writer.acknowledged)} rows acknowledged so far"
-        )
-        final = self.result("final-", began)
-        self.planned.backup_seconds, self.planned.backup_bytes = seconds(final), final["size_bytes"]
-        self.became(old, began, self.planned)
+        self.measure_backup(self.planned, self.result_of(lambda run: run.startswith("final-"), began))
+        self.replaced(began, self.planned)
 
     def close(self) -> None:
         self.console.chapter("What was seen")
@@ -194,80 +156,63 @@ class Story:
         self.console.plain("", *("  " + line for line in table(self.died, self.planned)))
         self.console.plain(
             "",
-            "  EC2's own delays are cut short here (about a second from death to the next boot). On AWS add what Auto Scaling takes to",
-            "  notice (about a minute) and what the instance takes to boot and register with SSM (one to three).",
+            "  EC2's own delays are cut short here, to about a second. On AWS add what Auto Scaling takes to notice (about a",
+            "  minute) and what an instance takes to boot and to register with SSM (one to three).",
         )
 
     # ---- parts of chapters -------------------------------------------------------------------------------------------
 
-    def became(self, old: str, began: float, measured: Replacement) -> None:
-        """Waits until another instance serves; notes who and how long it took."""
-        restored = self.watch.until(
-            "result", lambda run: run.startswith("restore-") and old not in run, since=began, limit=PATIENCE
-        )
-        if not restored.details["ok"]:
-            raise AssertionError(f"the restore failed: {restored.details['error']}")
-        measured.restore_seconds = seconds(restored.details)
-        self.client = self.new_client()
-        self.wait_for("an answer through the address", self.client.ready)
-        measured.away_seconds = time.monotonic() - began
-        self.console.line("client", f"{self.database.url} answers again")
-        self.instance = self.watch.until(
-            "in service", lambda instance: instance != old, since=began, limit=PATIENCE
-        ).about
-        self.same("holder of the address", self.instance, self.database.holder())
+    def replaced(self, began: float, measured: Replacement) -> float:
+        """Waits until another instance serves. Seconds from `began` to an answer through the address."""
+        old = self.instance
+        restored = self.result_of(lambda run: run.startswith("restore-") and old not in run, began)
+        measured.restore = seconds(restored)
+        self.user.connect()
+        self.wait_for("an answer through the address", self.user.is_answered)
+        serving = time.monotonic() - began
+        self.user.tell(f"{self.user.url} answers again")
+        self.instance = self.watch.until("in service", lambda new: new != old, since=began, limit=PATIENCE).about
         self.watch.until("mail", lambda subject: "restored and serving" in subject, since=began, limit=PATIENCE)
+        self.same("holder of the address", self.instance, self.database.holder())
+        return serving
 
-    def compare(self, expected: dict[str, Row], measured: Replacement) -> None:
-        """Every row by its id, name, text and vector; every question by its answers."""
-        self.present = {row.id: row for row in self.client.rows()}
-        measured.rows_after = len(self.present)
-        lost = expected.keys() - self.present.keys()
-        measured.lost_before_backup = len(lost)
-        changed = [i for i in expected.keys() & self.present.keys() if expected[i] != self.present[i]]
-        self.same("acknowledged rows lost", [], sorted(lost))
-        self.same("rows that came back changed", [], changed)
-        self.console.line(
-            "client",
-            f"{len(self.present)} rows read back by id: {len(lost)} of {len(expected)} missing, {len(changed)} changed",
-        )
-        self.same_answers(measured)
-
-    def same_answers(self, measured: Replacement) -> None:
-        answers = self.answered()
-        same = [before == after for before, after in zip(self.answers, answers, strict=True)]
-        measured.same_answers = sum(same)
-        self.show(answers[0])
-        self.console.line(
-            "client",
-            f"{sum(same)} of {len(same)} questions are answered as before, by the same {ANSWERS} rows at the same distances",
-        )
-        self.same("questions answered the same", len(QUESTIONS), sum(same))
+    def look(self, expected: dict[str, Row], measured: Replacement) -> Findings:
+        found = self.user.look(expected)
+        measured.rows_before, measured.rows_after = len(self.user.acknowledged), len(found.rows)
+        measured.lost_otherwise = len(found.missing)
+        measured.same_answers = f"{found.same_answers} of {len(QUESTIONS)}"
+        self.same("acknowledged rows lost", 0, len(found.missing))
+        self.same("rows that came back changed", 0, len(found.changed))
+        self.same("rows that nobody wrote", 0, len(found.rows.keys() - self.user.acknowledged.keys()))
+        self.same("questions answered as before", len(QUESTIONS), found.same_answers)
+        return found
 
     def nothing_unwanted(self) -> None:
-        """What should not have happened while all went well."""
-        critical = [mail.subject for mail in self.cloud.mail if "CRITICAL" in (mail.subject or "")]
-        self.same("critical e-mails", [], critical)
-        self.same("failed invocations", [], [f"{i.function}: {i.response}" for i in self.cloud.invocations if i.failed])
-        self.same("events that reached nobody", [], self.cloud.delivery.lost)
-        self.same(
-            "calls that IAM would have refused",
-            [],
-            [f"{d['caller']} {d['action']} {d['resource']}" for d in self.cloud.denied],
-        )
-        self.console.line(
-            "cloud",
-            f"{len(self.cloud.invocations)} invocations, {len(self.cloud.mail)} e-mails; failed, lost or refused by IAM: none"
-            if not self.differences
-            else f"{len(self.cloud.invocations)} invocations, {len(self.cloud.mail)} e-mails",
-        )
+        """What must not have happened while all went well."""
+        invocations = self.cloud.invocations
+        ticks = sum(i.function.endswith("-lifecycle") and "tick" in str(i.event) for i in invocations)
+        counts = f"{len(invocations)} invocations ({ticks} of them ticks), {len(self.cloud.mail)} e-mails"
+        unwanted = {
+            "failed invocations": [f"{i.function}: {i.response}" for i in invocations if i.failed],
+            "events that reached nobody": self.cloud.delivery.lost,
+            "critical e-mails": [mail.subject for mail in self.cloud.mail if "CRITICAL" in (mail.subject or "")],
+            "calls that IAM would refuse": [f"{d['caller']} {d['action']} {d['resource']}" for d in self.cloud.denied],
+        }
+        for what, seen in unwanted.items():
+            self.same(what, [], seen)
+        self.console.line("cloud", counts)
+        self.console.list([f"{what}: {len(seen) or 'none'}" for what, seen in unwanted.items()])
 
-    def result(self, kind: str, since: float) -> dict:
-        """How the next run of that kind ends."""
-        found = self.watch.until("result", lambda run: run.startswith(kind), since=since, limit=PATIENCE).details
+    def result_of(self, run: Callable[[str], bool], since: float) -> dict:
+        """How the next such run ends."""
+        found = self.watch.until("result", run, since=since, limit=PATIENCE).details
         if not found["ok"]:
             raise AssertionError(f"{found['run']} failed: {found['error']}")
         return found
+
+    @staticmethod
+    def measure_backup(measured: Replacement, result: dict) -> None:
+        measured.backup, measured.backup_bytes = seconds(result), result["size_bytes"]
 
     def verdict(self, backup: str, since: float) -> None:
         report = self.watch.until("verified", lambda about: about == backup, since=since, limit=PATIENCE).details
@@ -277,48 +222,22 @@ class Story:
         mail = next(m for m in self.cloud.mail if subject in (m.subject or ""))
         self.console.block(f"To: {mail.to}\nSubject: {mail.subject}\n\n{mail.body}")
 
-    # ---- the client --------------------------------------------------------------------------------------------------
+    def notes(self, writer: Writer, number: int) -> None:
+        self.wait_for(f"{number} notes", lambda: len(writer.acknowledged) >= number or not writer.running)
+        if not writer.running:
+            raise AssertionError("the client that never stops has stopped")
 
-    def new_client(self) -> Weaviate:
-        return Weaviate(self.database.url, self.database.api_key, COLLECTION)
-
-    def write(self, rows: Sequence[Row]) -> None:
-        for start in range(0, len(rows), BATCH):
-            batch = rows[start : start + BATCH]
-            self.client.write(batch)
-            self.rows.update((row.id, row) for row in batch)
-
-    def endless_rows(self) -> Iterator[Row]:
-        """In random directions, which in so many dimensions are nearly at right angles to every question: what is written
-        meanwhile changes no answer.
-        """
-        random = np.random.default_rng(seed=1)
-        for number in itertools.count(1):
-            text = f"note {number} of the client that never stops"
-            yield Row(
-                str(uuid.uuid5(NAMESPACE, text)), f"note {number}", text, array("f", random.normal(size=DIMENSIONS))
-            )
-
-    def answered(self) -> list[list[Answer]]:
-        return [self.client.nearest(vector, ANSWERS) for vector in self.vectors]
-
-    def show(self, answers: list[Answer]) -> None:
-        self.console.line("client", QUESTIONS[0])
-        width = max(len(answer.name) for answer in answers[:3])
-        self.console.list([f"{a.distance:.3f}  {a.name:<{width}}  {a.text.splitlines()[0]}" for a in answers[:3]])
-
-    # ---- comparing ---------------------------------------------------------------------------------------------------
+    # ---- comparing and waiting ---------------------------------------------------------------------------------------
 
     def same(self, what: str, expected: object, seen: object) -> None:
         if expected != seen:
             self.differences.append(f"{what}: expected {expected!r}, seen {seen!r}")
             self.console.line("DIFFERS", self.differences[-1])
 
-    def wait_for(self, what: str, look: Callable[[], bool], writer: Writer | None = None) -> None:
+    @staticmethod
+    def wait_for(what: str, look: Callable[[], bool]) -> None:
         end = time.monotonic() + PATIENCE
         while not look():
-            if writer and not writer.running:
-                raise AssertionError("the client that never stops has stopped")
             if time.monotonic() > end:
-                raise AssertionError(f"waited {PATIENCE} s for {what}")
+                raise AssertionError(f"waited {PATIENCE} s for {what}, which did not come")
             time.sleep(0.05)

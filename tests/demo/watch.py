@@ -35,13 +35,13 @@ class Watch:
         self._cloud, self._database, self._console = cloud, database, console
         self.moments: list[Moment] = []
         self._problem: BaseException | None = None
-        self._sources = [
-            (cloud.events, self._on_event),
+        self._sources = [  # causes before their effects
             (cloud.calls, self._on_call),
+            (cloud.events, self._on_event),
             (cloud.invocations, self._on_invocation),
             (cloud.mail, self._on_mail),
         ]
-        self._names: dict[str, str] = {}
+        self._generation = 0
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
@@ -76,13 +76,15 @@ class Watch:
                 self._problem = problem
 
     def _things(self) -> Iterator[tuple[object, Callable]]:
-        """What is new in each source, for ever."""
+        """What is new in each source, for ever. Effects are looked at first and told last, so that no effect is told
+        before its cause.
+        """
         seen = [len(source) for source, _ in self._sources]
         while not self._done.wait(LOOK_EVERY):
+            lengths = [len(source) for source, _ in reversed(self._sources)][::-1]
             for number, (source, tell) in enumerate(self._sources):
-                for thing in source[seen[number] :]:
-                    seen[number] += 1
-                    yield thing, tell
+                yield from ((thing, tell) for thing in source[seen[number] : lengths[number]])
+            seen = lengths
 
     def _tell(self, who: str, what: str, word: str = "", about: str = "", details: dict | None = None) -> None:
         self._console.line(who, what)
@@ -134,7 +136,7 @@ class Watch:
         elif folder.startswith("runs/") and name == "result.json":
             result = self._read(f"{self._database.prefix}/{key}")
             self._tell("perennial", outcome(result), "result", run, result)
-            self._console.list([f"- {finding}" for finding in result["findings"]])
+            self._console.list(result["findings"])
         elif folder.startswith("backups/") and name == "manifest.json":
             manifest = self._read(f"{self._database.prefix}/{key}")
             what = (
@@ -148,8 +150,8 @@ class Watch:
 
     def _on_pointer(self, pointer: dict) -> None:
         generation, owner = pointer["generation"], pointer.get("owner")
-        if generation != self._names.get("generation"):
-            self._names["generation"] = generation
+        if generation != self._generation:
+            self._generation = generation
             self._tell("lifecycle", f"took over: generation {generation}, owner {owner}", "taken over", owner, pointer)
         else:
             self._tell("perennial", f"pointer moved to {pointer.get('backup_id')}", "pointer", owner, pointer)
@@ -160,15 +162,20 @@ class Watch:
         function = f"perennial-{self._database.name}-lifecycle"
         if call["caller"] != function:
             return
-        address = self._database.address
+        address, given = self._database.address, call.get("parameters", {})
         what = {
-            "ec2:AssociateAddress": f"moves the Elastic IP {address}",
+            "ec2:AssociateAddress": f"moves the Elastic IP {address} to {self._owner(given.get('NetworkInterfaceId'))}",
             "ec2:DisassociateAddress": f"takes the Elastic IP {address} away, so that no client can write any more",
-            "autoscaling:CompleteLifecycleAction": "answers the hook: "
-            + call.get("parameters", {}).get("LifecycleActionResult", ""),
+            "autoscaling:CompleteLifecycleAction": f"answers the hook: {given.get('LifecycleActionResult')}",
         }.get(call["call"])
         if what:
             self._tell("lifecycle", what, call["call"])
+
+    def _owner(self, interface: str | None) -> str:
+        found = [
+            m.id for m in self._cloud.machines.values() if any(n.id == interface for n in m.instance.nics.values())
+        ]
+        return found[0] if found else "nobody known"
 
     def _on_invocation(self, invocation) -> None:
         who = invocation.function.removeprefix(f"perennial-{self._database.name}-")

@@ -44,13 +44,6 @@ class Weaviate:
         self._url, self._collection, self._session = url, collection, requests.Session()
         self._session.headers["Authorization"] = f"Bearer {api_key}"
 
-    def ready(self) -> bool:
-        try:
-            self._call("GET", "/v1/.well-known/ready")
-        except Refused:
-            return False
-        return True
-
     def create_collection(self) -> None:
         texts = [{"name": name, "dataType": ["text"]} for name in ("name", "text")]
         self._call("POST", "/v1/schema", {"class": self._collection, "vectorizer": "none", "properties": texts})
@@ -74,8 +67,8 @@ class Weaviate:
         found = self._query(f"{{Aggregate{{{self._collection}{{meta{{count}}}}}}}}")
         return found["Aggregate"][self._collection][0]["meta"]["count"]
 
-    def nearest(self, vector: Sequence[float], limit: int) -> list[Answer]:
-        near = f"nearVector:{{vector:{json.dumps(list(vector))}}} limit:{limit}"
+    def nearest(self, vector: array, limit: int) -> list[Answer]:
+        near = f"nearVector:{{vector:{json.dumps(vector.tolist())}}} limit:{limit}"
         found = self._query(f"{{Get{{{self._collection}({near}){{name text _additional{{id distance}}}}}}}}")
         return [
             Answer(a["_additional"]["id"], a["name"], a["text"], a["_additional"]["distance"])

@@ -210,3 +210,8 @@ impl<'a> Case<'a> {
         }
     }
 }
+
+/// A backup as a person reads it: since when writes are not in it, where its id tells.
+fn dated(id: &BackupId) -> String {
+    id.made_at().map_or_else(|| id.to_string(), |at| format!("{id}, begun {}", at.strftime("%Y-%m-%d %H:%M:%S UTC")))
+}

@@ -10,7 +10,7 @@ use perennial_shared::resolve::Resolution;
 use perennial_shared::run::RunError;
 use perennial_shared::settings::EmptyRepository;
 
-use super::{Action, Case, Start, terminating};
+use super::{Action, Case, Start, dated, terminating};
 use crate::run_state::{RunState, run_state};
 use crate::world::{Member, RepositoryView, Run};
 
@@ -91,7 +91,7 @@ fn serve(case: Case, member: &Member) -> Vec<Action> {
 
 fn backup_line(run: &Run) -> String {
     match &run.claim.backup_id {
-        Some(id) => format!("restored from backup {id}; writes after it are lost unless it was a final backup"),
+        Some(id) => format!("restored from backup {}; it holds nothing newer", dated(id)),
         None => "started with an empty database".into(),
     }
 }

@@ -6,7 +6,7 @@ use perennial_shared::id::{RunId, RunKind};
 use perennial_shared::metrics::Metric;
 use perennial_shared::run::{RunError, RunResult};
 
-use super::{Action, Case, Start};
+use super::{Action, Case, Start, dated};
 use crate::run_state::{RunState, run_state};
 use crate::world::{Member, RepositoryView};
 
@@ -101,7 +101,7 @@ fn measure(result: &RunResult) -> Action {
 
 fn newest(repository: &RepositoryView) -> String {
     match repository.pointer.backup_id() {
-        Some(id) => format!("newest backup: {id}"),
+        Some(id) => format!("newest backup: {}", dated(id)),
         None => "there is no backup".into(),
     }
 }
