@@ -44,6 +44,7 @@ class ElasticIps:
             for _, forwarder in self._listening.values():
                 self._do(forwarder.close())
             self._listening.clear()
+        self._do(end_of_connections())
         self._loop.call_soon_threadsafe(self._loop.stop)
 
     def _wanted(self) -> dict[str, str]:
@@ -57,6 +58,14 @@ class ElasticIps:
 
     def _do(self, work) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+
+
+async def end_of_connections() -> None:
+    """Whatever still handles one is ended, or the loop would complain about it when it goes."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class Forwarder:

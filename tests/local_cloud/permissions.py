@@ -141,15 +141,19 @@ def send_command(cloud, call: str, get) -> Needs:
 
 
 def address(cloud, call: str, get) -> Needs:
-    """The address, its new holder and the holder's interface."""
+    """The address, its new holder and the holder's interface. An address that is not (or no longer) there is not found,
+    which has nothing to do with rights: of two that take it away at once, the second is told so.
+    """
     allocation, holder, interface = get("AllocationId"), get("InstanceId"), get("NetworkInterfaceId")
     found = [
         a
         for a in ec2_backends[ACCOUNT][REGION].addresses
         if a.allocation_id == allocation or a.association_id == get("AssociationId") is not None
     ]
+    if not found:
+        return []
     tags = {f"aws:resourcetag/{t['key']}".lower(): t["value"] for a in found for t in a.get_tags()}
-    needs = [(call, arn("ec2", f"elastic-ip/{found[0].allocation_id if found else allocation}"), tags)]
+    needs = [(call, arn("ec2", f"elastic-ip/{found[0].allocation_id}"), tags)]
     if holder:
         needs.append(instance(cloud, call, holder, "aws:ResourceTag"))
     if interface:
