@@ -61,11 +61,9 @@ class ElasticIps:
 
 
 async def end_of_connections() -> None:
-    """Whatever still handles one is ended, or the loop would complain about it when it goes."""
-    tasks = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    """Their sockets are closed; whatever handles them needs a moment to see it, or the loop would complain of it."""
+    if tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+        await asyncio.wait(tasks, timeout=2)
 
 
 class Forwarder:
