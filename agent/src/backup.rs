@@ -21,7 +21,7 @@ use crate::context::Context;
 use crate::engine::{Engine, EngineError, Identity, Place, Step};
 use crate::failpoint;
 use crate::failure::{Exit, Failure};
-use crate::watch::{Progress, Watch};
+use crate::watch::{Progress, Watch, alive};
 
 /// The engine is given this long to be ready; one that serves already is.
 const READY: Duration = Duration::from_secs(60);
@@ -81,15 +81,15 @@ impl Work<'_> {
     async fn run(&self) -> Result<Made, Failure> {
         self.say("reading the pointer");
         let generation = owner::generation(&self.context.repository, self.wish).await?;
-        self.say("waiting for the engine");
-        self.engine.wait_until_ready(READY.min(self.time_left())).await?;
+        let ready = self.engine.wait_until_ready(READY.min(self.time_left()));
+        alive(self.watch, "waiting for the engine", ready).await?;
         let identity = self.engine.identity().await?;
         if self.wish.reason == Reason::Final {
             // An attempt before this one may have ended in read-only mode, in which the engine cannot be backed up.
             self.engine.accept_writes().await?;
         }
-        self.say("counting and asking sample queries");
-        let before = inventory::take(self.engine).await?;
+        let counting = "counting and asking sample queries";
+        let before = alive(self.watch, counting, inventory::take(self.engine)).await?;
 
         let started_at = Timestamp::now();
         let id = BackupId::new(started_at, generation);
@@ -99,8 +99,7 @@ impl Work<'_> {
         if self.wish.reason == Reason::Final {
             self.engine.refuse_writes().await?;
         }
-        self.say("counting again");
-        let collections = inventory::again(self.engine, before).await?;
+        let collections = alive(self.watch, "counting again", inventory::again(self.engine, before)).await?;
 
         let described = objects::described(self.context, self.engine, &id).await?;
         let (collections, findings) = inventory::reconcile(collections, &described.description, self.wish.reason)?;

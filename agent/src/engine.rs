@@ -76,6 +76,9 @@ pub trait Engine: Send + Sync {
     /// Whether an [`Engine::install`] of this backup is going on in the engine right now.
     async fn installing(&self, place: &Place) -> Result<bool, EngineError>;
 
+    /// Cancels an install and waits until the engine has let go of it; one that has ended already is fine.
+    async fn cancel_install(&self, place: &Place) -> Result<(), EngineError>;
+
     /// Deletes collections with all of their data.
     async fn remove_collections(&self, names: &[String]) -> Result<(), EngineError>;
 

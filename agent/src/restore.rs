@@ -22,7 +22,7 @@ use crate::engine::{Description, Engine, EngineError, Place, Step};
 use crate::failpoint;
 use crate::failure::{Exit, Failure};
 use crate::state::{RestoreMarker, State};
-use crate::watch::{Progress, Watch};
+use crate::watch::{Progress, Watch, alive};
 
 /// An engine on a fresh instance needs its time to start.
 const READY: Duration = Duration::from_secs(600);
@@ -110,8 +110,7 @@ enum Plan {
 
 impl Work<'_> {
     async fn run(&self) -> Result<Restored, Failure> {
-        self.say("waiting for the engine");
-        self.engine.wait_until_ready(READY.min(self.time_left())).await?;
+        self.ready().await?;
         self.say("reading the backup's description");
         let description = damage::description(self.context, self.engine, self.candidate).await?;
         let mut findings = room::check(self.context, &description)?;
@@ -125,10 +124,10 @@ impl Work<'_> {
             Plan::Install { remove } => self.replace(&description, remove, &mut findings).await?,
         }
         failpoint::reach("restore-installed");
-        self.say("counting and asking sample queries");
-        let compared = compare::with_manifest(self.engine, self.manifest).await?;
+        let comparing = compare::with_manifest(self.engine, self.manifest);
+        let compared = alive(self.watch, "counting and asking sample queries", comparing).await?;
         findings.extend(compared.findings);
-        self.engine_warm(&description).await?;
+        alive(self.watch, "warming up", self.warm_up(&description)).await?;
         self.remember(&description, true)?;
         failpoint::reach("restore-finished");
         Ok(self.restored(plan == Plan::Nothing, compared.objects, findings))
@@ -136,6 +135,11 @@ impl Work<'_> {
 
     fn say(&self, stage: &str) {
         self.watch.see(&Progress::stage(stage));
+    }
+
+    async fn ready(&self) -> Result<(), Failure> {
+        let ready = self.engine.wait_until_ready(READY.min(self.time_left()));
+        Ok(alive(self.watch, "waiting for the engine", ready).await?)
     }
 
     fn time_left(&self) -> Duration {
@@ -160,19 +164,22 @@ impl Work<'_> {
         if self.engine.installing(&self.place).await? {
             return Ok(Plan::Wait);
         }
+        let marker = self.state.last_restore()?.filter(|m| m.engine == self.context.target.url);
+        self.stop_another(marker.as_ref()).await?;
         let present = self.engine.collections().await?;
         if present.is_empty() {
             return Ok(Plan::Install { remove: vec![] });
         }
-        let marker = self.state.last_restore()?;
-        let ours = marker.is_some_and(|m| m.backup_id == self.candidate.id && m.engine == self.context.target.url);
+        let marker = marker.filter(|m| m.backup_id == self.candidate.id);
+        let ours = marker.is_some();
+        let unfinished = marker.is_some_and(|m| !m.finished);
         if ours
             && present == description.collections
             && compare::with_manifest(self.engine, self.manifest).await.is_ok()
         {
             return Ok(Plan::Nothing);
         }
-        let remains = ours && compare::are_remains(self.engine, self.manifest).await?;
+        let remains = unfinished && compare::are_remains(self.engine, self.manifest).await?;
         if remains || self.wish.replace {
             return Ok(Plan::Install { remove: present });
         }
@@ -181,6 +188,17 @@ impl Work<'_> {
             present.join(", ")
         );
         Err(Failure::new(Exit::Refused, "NotEmpty", message))
+    }
+
+    /// A killed run of ours may have left the engine at work on another backup. That one is no longer wanted.
+    async fn stop_another(&self, marker: Option<&RestoreMarker>) -> Result<(), Failure> {
+        let Some(other) = marker.filter(|m| !m.finished && m.backup_id != self.candidate.id) else { return Ok(()) };
+        let place = self.context.place(&other.parent, other.backup_id.as_str());
+        if self.wish.dry_run || !self.engine.installing(&place).await? {
+            return Ok(());
+        }
+        let stage = format!("stopping the restore of {}, which an interrupted run left in the engine", other.backup_id);
+        Ok(alive(self.watch, &stage, self.engine.cancel_install(&place)).await?)
     }
 
     async fn dry_run(
@@ -249,9 +267,10 @@ impl Work<'_> {
             Err(e @ (EngineError::Failed { .. } | EngineError::Abandoned { .. })) => e,
             result => return Ok(result?),
         };
-        self.say("the engine's restore failed; looking at the backup's bytes");
-        damage::look_for(self.context, self.candidate, self.time_left()).await?;
+        let looking = damage::look_for(self.context, self.candidate, self.time_left());
+        alive(self.watch, "the engine's restore failed; looking at the backup's bytes", looking).await?;
         self.say(&format!("the backup's bytes are good; trying again ({first})"));
+        self.ready().await?; // it may have failed because the engine went away
         let present = self.engine.collections().await?;
         self.engine.remove_collections(&present).await?;
         self.forget_older_install(&mut vec![]).await?;
@@ -260,8 +279,7 @@ impl Work<'_> {
     }
 
     /// The first searches of a collection load what later ones find in memory.
-    async fn engine_warm(&self, description: &Description) -> Result<(), Failure> {
-        self.say("warming up");
+    async fn warm_up(&self, description: &Description) -> Result<(), Failure> {
         for collection in &description.collections {
             self.engine.samples(collection, 1).await?;
         }
@@ -271,6 +289,7 @@ impl Work<'_> {
     fn remember(&self, description: &Description, finished: bool) -> Result<(), Failure> {
         self.state.remember(&RestoreMarker {
             backup_id: self.candidate.id.clone(),
+            parent: self.candidate.parent.clone(),
             engine: self.context.target.url.clone(),
             collections: description.collections.clone(),
             finished,

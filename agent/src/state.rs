@@ -37,7 +37,9 @@ pub struct Lock(#[allow(dead_code)] File);
 pub struct RestoreMarker {
     /// The backup.
     pub backup_id: BackupId,
-    /// The engine's data folder or address: another engine's remains are not ours.
+    /// Key prefix of the folder that holds it in the repository.
+    pub parent: String,
+    /// The engine's address: another engine's remains are not ours.
     pub engine: String,
     /// The collections that it puts in place.
     pub collections: Vec<String>,
@@ -149,6 +151,7 @@ mod tests {
         assert_eq!(state.last_restore(), Ok(None));
         let marker = RestoreMarker {
             backup_id: "b1".parse().expect("an id"),
+            parent: "backups/".into(),
             engine: "x".into(),
             collections: vec!["Doc".into()],
             finished: false,

@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+/// Between two signs of life of a stage of which nothing else can be told.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
+
 /// How far a command is.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Progress {
@@ -28,6 +31,18 @@ impl Progress {
 pub trait Watch: Send + Sync {
     /// Told at the beginning of each stage and now and then within it.
     fn see(&self, progress: &Progress);
+}
+
+/// Does `work`, and tells every few seconds that it is still being done.
+pub async fn alive<T>(watch: &dyn Watch, stage: &str, work: impl Future<Output = T>) -> T {
+    let progress = Progress::stage(stage);
+    let mut work = std::pin::pin!(work);
+    loop {
+        watch.see(&progress);
+        if let Ok(done) = tokio::time::timeout(SIGN_OF_LIFE, &mut work).await {
+            return done;
+        }
+    }
 }
 
 /// Nobody.

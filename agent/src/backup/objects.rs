@@ -10,7 +10,7 @@ use perennial_shared::id::BackupId;
 use perennial_shared::manifest::ObjectEntry;
 use perennial_shared::repository::Repository;
 use perennial_shared::store::{Meta, StoreError};
-use perennial_shared::verify::sha256_of;
+use perennial_shared::verify::sha256_while;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::context::Context;
@@ -78,18 +78,19 @@ pub(super) async fn hash(
         watch.see(&Progress { stage: "reading the backup back and hashing it".into(), done, total: Some(total) });
     };
     say(0);
-    let entries = stream::iter(described.objects).map(|meta| async {
-        let entry = hash_one(context, id, meta).await?;
-        say(entry.size);
-        Ok::<_, Failure>(entry)
-    });
+    let entries = stream::iter(described.objects).map(|meta| async { hash_one(context, id, meta, &say).await });
     let mut entries: Vec<_> = entries.buffer_unordered(AT_ONCE).try_collect().await?;
     entries.sort_by(|a, b| a.key.cmp(&b.key));
     Ok(entries)
 }
 
-async fn hash_one(context: &Context, id: &BackupId, meta: Meta) -> Result<ObjectEntry, Failure> {
-    let (sha256, size) = sha256_of(context.repository.store(), &meta.key).await?;
+async fn hash_one(
+    context: &Context,
+    id: &BackupId,
+    meta: Meta,
+    told: &(dyn Fn(u64) + Sync),
+) -> Result<ObjectEntry, Failure> {
+    let (sha256, size) = sha256_while(context.repository.store(), &meta.key, told).await?;
     if size != meta.size {
         let message = format!(
             "{} was listed with {} bytes and read with {size}; the backup was not published",

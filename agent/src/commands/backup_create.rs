@@ -5,7 +5,7 @@ use std::time::Duration;
 use perennial_shared::manifest::Reason;
 
 use super::Outcome;
-use super::table::bytes;
+use super::table::{bytes, lines};
 use crate::backup::{self, Wish};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
@@ -26,6 +26,6 @@ pub async fn run(context: &Context, watch: &dyn Watch) -> Result<Outcome, Failur
         manifest.objects.len(),
         manifest.path
     );
-    made.findings.iter().for_each(|f| text.push_str(&format!("{f}\n")));
+    text.push_str(&lines(&made.findings));
     Outcome::new(text, manifest, Exit::Ok)
 }

@@ -5,7 +5,7 @@ use perennial_shared::resolve::{Candidate, Resolution, Source, resolve};
 use serde::Serialize;
 
 use super::Outcome;
-use super::table::{age, bytes, table};
+use super::table::{age, bytes, lines, table};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 
@@ -73,6 +73,6 @@ fn text(listing: &Listing) -> String {
     } else {
         table(&rows)
     };
-    listing.problems.iter().for_each(|p| text.push_str(&format!("problem: {p}\n")));
+    text.push_str(&lines(&listing.problems));
     text
 }

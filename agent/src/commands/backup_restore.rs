@@ -7,6 +7,7 @@ use perennial_shared::id::BackupId;
 use perennial_shared::resolve::resolve;
 
 use super::Outcome;
+use super::table::lines;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::restore::{self, Wish, choose};
@@ -33,7 +34,7 @@ pub async fn run(
         "{verb} backup {} with {} objects in {:.1} s\n",
         restored.backup_id, restored.objects, restored.seconds
     );
-    restored.findings.iter().for_each(|f| text.push_str(&format!("{f}\n")));
+    text.push_str(&lines(&restored.findings));
     Outcome::new(text, &restored, Exit::Ok)
 }
 

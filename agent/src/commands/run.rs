@@ -17,6 +17,7 @@ use perennial_shared::run::{Claim, RunResult};
 use perennial_shared::settings::EmptyRepository;
 
 use super::Outcome;
+use super::table::lines;
 use crate::backup;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
@@ -187,7 +188,7 @@ fn outcome(result: &RunResult) -> Result<Outcome, Failure> {
         None => format!("{}: done{id}, {} objects in {:.1} s\n", result.run, result.objects, result.seconds()),
         Some(error) => format!("{}: failed{id}: {}: {}\n", result.run, error.code, error.message),
     };
-    result.findings.iter().for_each(|f| text.push_str(&format!("{f}\n")));
+    text.push_str(&lines(&result.findings));
     if !result.ok {
         // SSM keeps standard error apart, and the functions quote its last lines.
         eprint!("{text}");

@@ -12,6 +12,11 @@ pub(super) fn table(rows: &[Vec<String>]) -> String {
     rows.iter().map(line).collect()
 }
 
+/// Each on its own line.
+pub(super) fn lines(lines: &[String]) -> String {
+    lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect()
+}
+
 /// `3 h`, `2 d`: one number and one unit.
 pub(super) fn age(seconds: i64) -> String {
     match seconds {

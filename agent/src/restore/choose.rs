@@ -12,12 +12,12 @@ pub fn candidate<'a>(resolution: &'a Resolution, id: Option<&BackupId>) -> Resul
         None => resolution.candidates.first(),
     };
     found.ok_or_else(|| match id {
-        Some(id) => none(format!("there is no complete backup {id}"), "NoSuchBackup", resolution),
-        None => none("there is no backup that could be restored".into(), "NothingToRestore", resolution),
+        Some(id) => none(&format!("there is no complete backup {id}"), "NoSuchBackup", resolution),
+        None => none("there is no backup that could be restored", "NothingToRestore", resolution),
     })
 }
 
-fn none(what: String, code: &'static str, resolution: &Resolution) -> Failure {
+fn none(what: &str, code: &'static str, resolution: &Resolution) -> Failure {
     let exit = if resolution.problems.is_empty() { Exit::Failed } else { Exit::Problems };
     let why =
         if resolution.problems.is_empty() { String::new() } else { format!(": {}", resolution.problems.join("; ")) };

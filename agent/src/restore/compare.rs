@@ -29,7 +29,14 @@ pub(super) async fn with_manifest(engine: &dyn Engine, manifest: Option<&Manifes
             samples += 1;
             let found = engine.ask(&collection.name, sample).await?;
             if !agrees(sample, &found) {
-                differences.push(format!("{}: the neighbours of {} differ", collection.name, sample.near_object));
+                eprintln!("DEBUG {sample:?} {found:?}");
+                differences.push(format!(
+                    "{}: of the {} nearest neighbours of {}, {} are found",
+                    collection.name,
+                    sample.ids.len(),
+                    sample.near_object,
+                    found.iter().filter(|id| sample.ids.contains(id)).count()
+                ));
             }
         }
     }

@@ -5,11 +5,14 @@
 // Every test file uses its own part of this.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod cli;
 pub mod data;
 pub mod process;
 pub mod s3;
 pub mod weaviate;
 
+use std::hash::{BuildHasher, RandomState};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
 /// A server's program, as `tests/setup` installs it.
@@ -24,15 +27,18 @@ pub fn installed(program: &str) -> PathBuf {
     path
 }
 
-/// As many ports as asked for, free a moment ago and one after the other: Weaviate takes some of its ports to be the
-/// one after another.
+/// As many ports as asked for, one after the other, because Weaviate takes some of its ports to be. They are below those that the
+/// system gives to outgoing connections: a server takes its last port seconds after this, and none may be gone by then.
 pub fn free_ports<const N: usize>() -> [u16; N] {
-    let bind = |port: u16| std::net::TcpListener::bind(("127.0.0.1", port)).ok();
+    const BLOCK: u16 = 8;
+    const BLOCKS: u64 = 2500;
+    assert!(N <= usize::from(BLOCK), "a block has {BLOCK} ports");
+    let free = |port: &u16| TcpListener::bind(("0.0.0.0", *port)).is_ok();
     loop {
-        let first = bind(0).and_then(|l| l.local_addr().ok()).expect("a free port").port();
-        let ports: [u16; N] = std::array::from_fn(|n| first.saturating_add(u16::try_from(n).unwrap_or(u16::MAX)));
-        let listeners: Vec<_> = ports.iter().filter_map(|p| bind(*p)).collect();
-        if listeners.len() == N {
+        // A new hasher has new random keys each time.
+        let block = u16::try_from(RandomState::new().hash_one(0) % BLOCKS).expect("few blocks");
+        let ports: [u16; N] = std::array::from_fn(|n| 12_000 + block * BLOCK + u16::try_from(n).expect("few ports"));
+        if ports.iter().all(free) {
             return ports;
         }
     }

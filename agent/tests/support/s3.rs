@@ -3,7 +3,14 @@
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
+use perennial_shared::repository::Repository;
+use perennial_shared::settings::Engine;
+use perennial_shared::store::s3::{S3Options, S3Store};
 
 use super::process::Server;
 use super::{free_ports, installed};
@@ -76,9 +83,25 @@ impl S3 {
         self.wait();
     }
 
-    /// The environment of a program that uses it through the AWS SDK.
-    pub fn environment(&self) -> [(&'static str, String); 4] {
+    /// The repository below `prefix`, as the product sees it.
+    pub fn repository(&self, prefix: &str) -> Repository {
+        let aws = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("us-east-1"))
+            .credentials_provider(SharedCredentialsProvider::new(Credentials::new(
+                ACCESS_KEY, SECRET_KEY, None, None, "test",
+            )))
+            .endpoint_url(format!("http://{}", self.address()))
+            .build();
+        Repository::new(Arc::new(S3Store::new(&aws, S3Options::new(BUCKET, prefix))), Engine::Weaviate)
+    }
+
+    /// The environment of a program that uses it through the AWS SDK. Other services are at a port where nobody listens: nothing
+    /// of a test leaves this machine.
+    pub fn environment(&self) -> [(&'static str, String); 6] {
         [
+            ("AWS_ENDPOINT_URL", "http://127.0.0.1:9".into()),
+            ("AWS_EC2_METADATA_DISABLED", "true".into()),
             ("AWS_ENDPOINT_URL_S3", format!("http://{}", self.address())),
             ("AWS_ACCESS_KEY_ID", ACCESS_KEY.into()),
             ("AWS_SECRET_ACCESS_KEY", SECRET_KEY.into()),

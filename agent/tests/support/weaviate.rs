@@ -66,6 +66,18 @@ impl WeaviateServer {
         Weaviate::new(&self.url(), Some(&Secret::new(API_KEY)), options).expect("an address")
     }
 
+    /// Deletes every collection.
+    pub async fn empty(&self) {
+        let engine = self.engine();
+        let names = engine.collections().await.expect("a list");
+        engine.remove_collections(&names).await.expect("removed");
+    }
+
+    /// Objects in all collections.
+    pub async fn objects(&self) -> u64 {
+        self.engine().count().await.expect("counts").iter().map(|c| c.count).sum()
+    }
+
     /// Its address.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.ports[0])

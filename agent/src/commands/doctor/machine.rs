@@ -38,7 +38,7 @@ fn available_percent() -> Result<u64, Failure> {
     let text = read("/proc/meminfo")?;
     let field = |name: &str| {
         let line = text.lines().find_map(|l| l.strip_prefix(name))?;
-        line.split_whitespace().nth(0)?.parse::<u64>().ok()
+        line.split_whitespace().next()?.parse::<u64>().ok()
     };
     match (field("MemAvailable:"), field("MemTotal:")) {
         (Some(available), Some(total)) if total > 0 => Ok(available * 100 / total),

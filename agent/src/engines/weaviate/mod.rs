@@ -8,12 +8,14 @@
 //! | `operation` | a backup or restore, watched until it is really over |
 //! | `backup`, `restore` | what each needs before and after |
 //! | `files` | the documents inside a native backup |
+//! | `flush` | having the engine write what it still has in its buffers |
 //! | `left_over` | folders that would make a restore lie |
 //! | `read_only` | refusing writes |
 
 mod backup;
 mod client;
 mod files;
+mod flush;
 mod health;
 mod inventory;
 mod left_over;
@@ -112,6 +114,7 @@ impl Engine for Weaviate {
         progress: Progress<'_>,
     ) -> Result<Captured, EngineError> {
         self.pinned_identity().await?;
+        flush::all(&self.client).await?;
         backup::capture(self.backup_of(place), patience, progress).await
     }
 
@@ -169,6 +172,10 @@ impl Engine for Weaviate {
 
     async fn installing(&self, place: &Place) -> Result<bool, EngineError> {
         Ok(self.restore_of(place).running().await?.is_some())
+    }
+
+    async fn cancel_install(&self, place: &Place) -> Result<(), EngineError> {
+        self.restore_of(place).cancel().await
     }
 
     async fn remove_collections(&self, names: &[String]) -> Result<(), EngineError> {

@@ -1,0 +1,113 @@
+//! The `perennial` program with settings, state and environment of its own.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+use super::s3::{BUCKET, S3};
+use super::weaviate::{API_KEY, WeaviateServer};
+
+/// Prefix of the repository in the bucket.
+pub const PREFIX: &str = "docs";
+
+/// A machine on which the program runs.
+#[derive(Debug)]
+pub struct Machine {
+    folder: tempfile::TempDir,
+    environment: Vec<(String, String)>,
+}
+
+/// How the program ended.
+#[derive(Debug)]
+pub struct Ran {
+    /// Exit code; `None` when a signal ended it.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub out: String,
+    /// Standard error.
+    pub err: String,
+}
+
+impl Ran {
+    /// The exit code must be this one.
+    #[track_caller]
+    pub fn exits(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        self
+    }
+
+    /// Some output must have this in it.
+    #[track_caller]
+    pub fn says(self, text: &str) -> Self {
+        assert!(self.out.contains(text) || self.err.contains(text), "{text:?} is not in {self:?}");
+        self
+    }
+
+    /// Standard output as JSON.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|e| panic!("{e}: {self:?}"))
+    }
+}
+
+impl Machine {
+    /// A machine whose engine is `server`. `more` is added to the settings.
+    pub fn new(s3: &S3, server: &WeaviateServer, more: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let settings = format!(
+            "name: docs\nengine: weaviate\nurl: {}\napi_key: {{env: TEST_API_KEY}}\nhost_name: weaviate-0\ndata_dir: {}\n\
+             repository: s3://{BUCKET}/{PREFIX}\n\
+             checks: {{min_free_disk_gib: 0, min_free_memory_percent: 0, max_load_per_cpu: 1000}}\n{more}\n",
+            server.url(),
+            server.data_dir().display()
+        );
+        std::fs::write(folder.path().join("docs.yaml"), settings).expect("written");
+        let mut environment: Vec<_> = s3.environment().map(|(k, v)| (k.to_owned(), v)).into();
+        environment.push(("TEST_API_KEY".into(), API_KEY.into()));
+        environment.push(("PERENNIAL_STATE_DIR".into(), folder.path().join("state").display().to_string()));
+        Self { folder, environment }
+    }
+
+    /// The same with one more environment variable.
+    pub fn with(mut self, key: &str, value: &str) -> Self {
+        self.environment.push((key.into(), value.into()));
+        self
+    }
+
+    /// The settings file.
+    pub fn settings(&self) -> PathBuf {
+        self.folder.path().join("docs.yaml")
+    }
+
+    /// The program with these words, to be run.
+    pub fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_perennial"));
+        command.arg("--target").arg(self.settings()).args(words).env_clear().stdin(Stdio::null());
+        command.envs(self.environment.iter().map(|(k, v)| (k, v)));
+        command
+    }
+
+    /// Runs it to its end.
+    pub fn run(&self, words: &[&str]) -> Ran {
+        finished(&mut self.command(words))
+    }
+
+    /// Runs it until it reaches a failpoint, where it must die.
+    #[track_caller]
+    pub fn crash(&self, at: &str, words: &[&str]) {
+        let ran = finished(self.command(words).env("PERENNIAL_CRASH_AT", at));
+        assert_eq!(ran.code, None, "it did not reach {at}: {ran:?}");
+    }
+
+    /// Begins to run it.
+    pub fn spawn(&self, words: &[&str]) -> Child {
+        self.command(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts")
+    }
+}
+
+fn finished(command: &mut Command) -> Ran {
+    let output = command.output().expect("it runs");
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Ran { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+}
