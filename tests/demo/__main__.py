@@ -90,7 +90,7 @@ def keep_logs(cloud: LocalCloud) -> None:
 
 def verdict(console: Console, differences: list[str]) -> int:
     if differences:
-        console.bad(f"{len(differences)} things are not as promised:")
+        console.bad("Not as promised:")
         console.plain(*(f"  - {difference}" for difference in differences), f"  Logs: {LOGS}")
         return 1
     console.good("Everything is as promised, and everything was stopped and removed.")

@@ -19,7 +19,7 @@ from .corpus import Document
 from .embed import Embedder
 from .table import Replacement, table
 from .user import COLLECTION, QUESTIONS, Findings, User
-from .watch import Watch, seconds
+from .watch import Watch, outcome, seconds
 from .weaviate_client import Row
 from .writer import Writer
 
@@ -207,7 +207,7 @@ class Story:
         """How the next such run ends."""
         found = self.watch.until("result", run, since=since, limit=PATIENCE).details
         if not found["ok"]:
-            raise AssertionError(f"{found['run']} failed: {found['error']}")
+            raise AssertionError(outcome(found))
         return found
 
     @staticmethod
