@@ -149,14 +149,3 @@ def test_a_truncated_pointer_is_passed_over_and_made_whole(target: Target) -> No
     dead = target.kill()
     new = target.served(other_than=(dead,), limit=150)
     assert target.pointer()["owner"] == new
-
-
-def test_an_empty_repository_is_refused_unless_the_settings_allow_it(tmp_path) -> None:
-    restore = {"timeout": "2h", "stalled_after": "10m", "attempts": 2, "empty_repository": "refuse"}
-    with LocalCloud(tmp_path, timing=Timing(clock_speed=20, schedule_speed=20)) as cloud:
-        target = Target(cloud, restore=restore)
-        target.database.set_capacity(1)
-        new = target.database.wait_for_state("Pending:Wait", limit=60)
-        wait_for("the e-mail", lambda: any("nothing to restore" in s for s in target.subjects()), 60)
-        assert target.database.holder() is None and target.database.members()[new] == "Pending:Wait"
-        assert not target.keys("runs/")
