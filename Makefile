@@ -23,7 +23,7 @@ help:
 	@echo 'Everything they install is in $(CACHE); `make clean-cache` removes it.'
 
 demo: setup build
-	$(call say,demo: a dead instance comes back with its data, then its address)
+	$(call say,demo: a dead instance comes back with its data then its address)
 	cd tests && $(PYTHON) -m demo
 
 test: lint unit e2e

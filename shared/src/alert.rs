@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::aws::AwsError;
 use crate::aws::sns::SnsApi;
-use crate::repository::Repository;
+use crate::repository::{Claimed, Repository, RepositoryError};
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -268,30 +268,56 @@ impl Alert {
     }
 }
 
+/// Whoever sends says so first. After this many seconds without the record that it was sent, the sender has died.
+const SENDER_GONE_AFTER: i64 = 30;
+
+/// `alerts/<key>.json` when it was sent, `alerts/<key>.sending.json` before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Sent {
+struct Record {
     subject: String,
     at: Timestamp,
     nonce: String,
 }
 
+impl Record {
+    fn new(alert: &Alert, at: Timestamp) -> Self {
+        Self { subject: alert.subject(), at, nonce: crate::pointer::nonce() }
+    }
+}
+
 /// Tells a person, once for each key. Whether it was sent now.
 ///
-/// Recorded after it was sent: a crash between the two mails twice, the other order would not mail at all.
+/// Two that want to send at once agree by the first record; a sender that died between sending and the second record is
+/// followed by another e-mail, because the other order would not mail at all.
 pub async fn send(alert: &Alert, topic: &str, sns: &dyn SnsApi, repository: &Repository) -> Result<bool, AwsError> {
     let key: String = alert.key.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '-' }).collect();
-    let path = format!("alerts/{key}.json");
-    match repository.record::<Sent>(&path).await {
-        Ok(Some(_)) => return Ok(false),
-        Ok(None) => {}
+    let (sent, sending) = (format!("alerts/{key}.json"), format!("alerts/{key}.sending.json"));
+    match may_send(alert, &sent, &sending, repository).await {
+        Ok(true) => {}
+        Ok(false) => return Ok(false),
         Err(e) => tracing::warn!(error = %e, "cannot tell whether this alert was sent before; it may be sent twice"),
     }
-    sns.publish(topic, &alert.subject(), &alert.body()).await?;
-    let record = Sent { subject: alert.subject(), at: Timestamp::now(), nonce: crate::pointer::nonce() };
-    if let Err(e) = repository.create_record(&path, &record).await {
+    if let Err(e) = sns.publish(topic, &alert.subject(), &alert.body()).await {
+        // The next try must not wait for a sender that has given up. If this fails too, it waits half a minute.
+        let gave_up = crate::manifest::to_json(&Record::new(alert, Timestamp::UNIX_EPOCH));
+        let _ = repository.store().put(&sending, gave_up.into()).await;
+        return Err(e);
+    }
+    if let Err(e) = repository.create_record(&sent, &Record::new(alert, Timestamp::now())).await {
         tracing::warn!(error = %e, "cannot record that this alert was sent; it may be sent twice");
     }
     Ok(true)
+}
+
+async fn may_send(alert: &Alert, sent: &str, sending: &str, repository: &Repository) -> Result<bool, RepositoryError> {
+    if repository.record::<Record>(sent).await?.is_some() {
+        return Ok(false);
+    }
+    let now = Timestamp::now();
+    Ok(match repository.create_record(sending, &Record::new(alert, now)).await? {
+        Claimed::Won => true,
+        Claimed::Lost(other) => now.duration_since(other.at).as_secs() >= SENDER_GONE_AFTER,
+    })
 }
 
 #[cfg(test)]
@@ -340,6 +366,17 @@ mod tests {
         assert!(send(&alert(), "topic", &aws, &repository).await.is_err());
         assert!(send(&alert(), "topic", &aws, &repository).await.expect("sent"));
         assert!(!send(&alert(), "topic", &aws, &repository).await.expect("known"));
+        assert_eq!(aws.state().mail.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn two_that_send_at_once_send_one() {
+        let (aws, repository) =
+            (FakeAws::default(), Repository::new(Arc::new(MemoryStore::default()), Engine::Weaviate));
+        let alert = alert();
+        let (one, two) =
+            tokio::join!(send(&alert, "topic", &aws, &repository), send(&alert, "topic", &aws, &repository));
+        assert_ne!(one.expect("sent"), two.expect("left to the other"));
         assert_eq!(aws.state().mail.len(), 1);
     }
 }
