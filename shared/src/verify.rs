@@ -175,6 +175,15 @@ async fn hash_object(store: &dyn Store, id: &BackupId, object: &ObjectEntry) -> 
 
 /// SHA-256 and size of a stored object, streamed: memory does not depend on its size.
 pub async fn sha256_of(store: &dyn Store, key: &str) -> Result<(String, u64), StoreError> {
+    sha256_while(store, key, |_| ()).await
+}
+
+/// The same, telling `told` the bytes of each piece that was hashed.
+pub async fn sha256_while(
+    store: &dyn Store,
+    key: &str,
+    mut told: impl FnMut(u64) + Send,
+) -> Result<(String, u64), StoreError> {
     let mut reader = store.read(key).await?;
     let (mut hash, mut size, mut buffer) = (Sha256::new(), 0_u64, vec![0; 256 << 10]);
     loop {
@@ -183,6 +192,7 @@ pub async fn sha256_of(store: &dyn Store, key: &str) -> Result<(String, u64), St
             Ok(n) => {
                 hash.update(&buffer[..n]);
                 size += n as u64;
+                told(n as u64);
             }
             Err(e) => return Err(StoreError::from_read(e, key, store.location())),
         }
