@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use perennial_shared::id::{BackupId, Generation};
-use perennial_shared::manifest::{self, BackupKind, Manifest, Reason};
+use perennial_shared::manifest::{self, BackupKind, Manifest, Reason, Sample};
 use perennial_shared::repository::Repository;
 
 use crate::context::Context;
@@ -22,10 +22,13 @@ use crate::engine::{Engine, EngineError, Identity, Place, Step};
 use crate::failpoint;
 use crate::failure::{Exit, Failure};
 use crate::watch::{Progress, Watch, alive};
+use objects::Described;
 
 /// The engine is given this long to be ready; one that serves already is.
 const READY: Duration = Duration::from_secs(60);
 const BUSY_PAUSE: Duration = Duration::from_secs(2);
+/// Captures that are tried until one has everything.
+const CAPTURES: usize = 3;
 const STOP_PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a backup is asked to be.
@@ -91,21 +94,19 @@ impl Work<'_> {
         let counting = "counting and asking sample queries";
         let before = alive(self.watch, counting, inventory::take(self.engine)).await?;
 
-        let started_at = Timestamp::now();
-        let id = BackupId::new(started_at, generation);
-        failpoint::reach("backup-before-capture");
-        let took = self.capture(&id).await?;
+        let capture = self.searchable_capture(generation, &inventory::searched(&before)).await?;
         failpoint::reach("backup-captured");
         if self.wish.reason == Reason::Final {
             self.engine.refuse_writes().await?;
         }
         let collections = alive(self.watch, "counting again", inventory::again(self.engine, before)).await?;
 
-        let described = objects::described(self.context, self.engine, &id).await?;
-        let (collections, findings) = inventory::reconcile(collections, &described.description, self.wish.reason)?;
-        let objects = objects::hash(self.context, &id, described, self.watch).await?;
+        let described = &capture.described.description;
+        let (collections, mut findings) = inventory::reconcile(collections, described, self.wish.reason)?;
+        findings.extend(capture.finding());
+        let objects = objects::hash(self.context, &capture.id, &capture.described, self.watch).await?;
         failpoint::reach("backup-hashed");
-        let manifest = self.manifest(id, generation, identity, started_at, took, collections, objects);
+        let manifest = self.manifest(capture, generation, identity, collections, objects);
         self.publish(&manifest).await?;
         Ok(Made { manifest, findings })
     }
@@ -116,6 +117,41 @@ impl Work<'_> {
 
     fn time_left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// A capture whose shards all have the index by which they were searched. The engine can leave out an index that was begun in
+    /// the second of the capture; the next capture has it. What is missing twice is no matter of seconds, and is said.
+    async fn searchable_capture(
+        &self,
+        generation: Generation,
+        searched: &[(String, Sample)],
+    ) -> Result<Capture, Failure> {
+        let mut last = vec![];
+        for _ in 0..CAPTURES {
+            let capture = self.capture_once(generation, searched).await?;
+            let missing = &capture.described.unsearchable;
+            if missing.is_empty() || *missing == last {
+                return Ok(capture);
+            }
+            self.say(&format!(
+                "backup {} lacks the vector index of {}; capturing again",
+                capture.id,
+                missing.join(", ")
+            ));
+            last.clone_from(missing);
+        }
+        let message =
+            format!("{CAPTURES} captures lacked the vector index of one shard or another, last of {}", last.join(", "));
+        Err(Failure::new(Exit::Failed, "BackupIncomplete", message))
+    }
+
+    async fn capture_once(&self, generation: Generation, searched: &[(String, Sample)]) -> Result<Capture, Failure> {
+        let started_at = Timestamp::now();
+        let id = BackupId::new(started_at, generation);
+        failpoint::reach("backup-before-capture");
+        let took = self.capture(&id).await?;
+        let described = objects::described(self.context, self.engine, &id, searched).await?;
+        Ok(Capture { id, started_at, took, described })
     }
 
     /// The engine's own backup. It does one at a time: one that a killed run of ours left is cancelled, any other is waited for.
@@ -169,18 +205,16 @@ impl Work<'_> {
         Failure::new(Exit::Failed, "Interrupted", format!("the backup was told to stop; {outcome}"))
     }
 
-    #[allow(clippy::too_many_arguments)] // each is a field of the manifest
     fn manifest(
         &self,
-        backup_id: BackupId,
+        capture: Capture,
         generation: Generation,
         identity: Identity,
-        started_at: Timestamp,
-        took: Duration,
         collections: Vec<manifest::Collection>,
         objects: Vec<manifest::ObjectEntry>,
     ) -> Manifest {
         let target = &self.context.target;
+        let Capture { id: backup_id, started_at, took, .. } = capture;
         let size_bytes = objects.iter().map(|o| o.size).sum::<u64>();
         let path = format!("{}/backups/{backup_id}", self.context.repository.location().trim_end_matches('/'));
         Manifest {
@@ -220,6 +254,22 @@ impl Work<'_> {
         repository.publish(manifest, self.wish.instance.as_deref(), Timestamp::now()).await?;
         failpoint::reach("backup-published");
         Ok(())
+    }
+}
+
+/// A finished capture that is not published yet.
+struct Capture {
+    id: BackupId,
+    started_at: Timestamp,
+    took: Duration,
+    described: Described,
+}
+
+impl Capture {
+    fn finding(&self) -> Option<String> {
+        let missing = &self.described.unsearchable;
+        let what = "objects without vectors, or vectors that a restore will not find";
+        (!missing.is_empty()).then(|| format!("{} has no vector index in the backup: {what}", missing.join(", ")))
     }
 }
 

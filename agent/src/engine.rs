@@ -53,6 +53,10 @@ pub trait Engine: Send + Sync {
     /// The keys that the part described by `part` must have, below the backup's folder.
     fn expected_keys(&self, part_key: &str, part: &[u8]) -> Result<Vec<String>, EngineError>;
 
+    /// Shards whose objects are in the part `part`, but not the index by which `searched` (collections and queries that were
+    /// answered) were found: they would restore with the right count and find nothing.
+    async fn unsearchable(&self, part: &[u8], searched: &[(String, Sample)]) -> Result<Vec<String>, EngineError>;
+
     /// Keys that the engine writes into a backup's folder and that are no part of the backup.
     fn is_bookkeeping(&self, key: &str) -> bool;
 

@@ -25,6 +25,11 @@ pub(super) async fn take(engine: &dyn Engine) -> Result<Vec<(Counted, Vec<Sample
     Ok(found)
 }
 
+/// A query of each collection (and tenant, and vector) that was answered.
+pub(super) fn searched(found: &[(Counted, Vec<Sample>)]) -> Vec<(String, Sample)> {
+    found.iter().filter_map(|(c, samples)| Some((c.name.clone(), samples.first()?.clone()))).collect()
+}
+
 /// Counts again, and keeps the samples whose answers are still the same: only those can be expected of a restore.
 pub(super) async fn again(
     engine: &dyn Engine,

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use perennial_shared::id::BackupId;
-use perennial_shared::manifest::ObjectEntry;
+use perennial_shared::manifest::{ObjectEntry, Sample};
 use perennial_shared::repository::Repository;
 use perennial_shared::store::{Meta, StoreError};
 use perennial_shared::verify::sha256_while;
@@ -25,11 +25,18 @@ const AT_ONCE: usize = 4;
 #[derive(Debug)]
 pub(super) struct Described {
     pub(super) description: Description,
+    /// Shards that would restore and find nothing.
+    pub(super) unsearchable: Vec<String>,
     objects: Vec<Meta>,
 }
 
 /// Reads the engine's description of the backup and checks that everything it names is there.
-pub(super) async fn described(context: &Context, engine: &dyn Engine, id: &BackupId) -> Result<Described, Failure> {
+pub(super) async fn described(
+    context: &Context,
+    engine: &dyn Engine,
+    id: &BackupId,
+    searched: &[(String, Sample)],
+) -> Result<Described, Failure> {
     let store = context.repository.store();
     let prefix = Repository::backup_prefix(id);
     let config = format!("{prefix}{}", engine.description_key());
@@ -39,8 +46,10 @@ pub(super) async fn described(context: &Context, engine: &dyn Engine, id: &Backu
     let mut objects = store.list(&prefix).await?;
     objects.retain(|m| !engine.is_bookkeeping(&m.key[prefix.len()..]));
     let present: BTreeSet<&str> = objects.iter().map(|m| &m.key[prefix.len()..]).collect();
+    let mut unsearchable = vec![];
     for part in engine.part_keys(&description) {
         let body = store.get(&format!("{prefix}{part}")).await?.body;
+        unsearchable.extend(engine.unsearchable(&body, searched).await?);
         let expected = engine.expected_keys(&part, &body)?;
         if let Some(missing) = expected.iter().find(|k| !present.contains(k.as_str())) {
             let message = format!(
@@ -49,7 +58,7 @@ pub(super) async fn described(context: &Context, engine: &dyn Engine, id: &Backu
             return Err(Failure::new(Exit::Failed, "BackupIncomplete", message));
         }
     }
-    Ok(Described { description, objects })
+    Ok(Described { description, unsearchable, objects })
 }
 
 /// The engine said SUCCESS and the repository has nothing: they look at different places.
@@ -68,7 +77,7 @@ fn elsewhere(error: StoreError, context: &Context, id: &BackupId) -> Failure {
 pub(super) async fn hash(
     context: &Context,
     id: &BackupId,
-    described: Described,
+    described: &Described,
     watch: &dyn Watch,
 ) -> Result<Vec<ObjectEntry>, Failure> {
     let total = described.objects.iter().map(|m| m.size).sum();
@@ -78,7 +87,7 @@ pub(super) async fn hash(
         watch.see(&Progress { stage: "reading the backup back and hashing it".into(), done, total: Some(total) });
     };
     say(0);
-    let entries = stream::iter(described.objects).map(|meta| async { hash_one(context, id, meta, &say).await });
+    let entries = stream::iter(&described.objects).map(|meta| async { hash_one(context, id, meta, &say).await });
     let mut entries: Vec<_> = entries.buffer_unordered(AT_ONCE).try_collect().await?;
     entries.sort_by(|a, b| a.key.cmp(&b.key));
     Ok(entries)
@@ -87,7 +96,7 @@ pub(super) async fn hash(
 async fn hash_one(
     context: &Context,
     id: &BackupId,
-    meta: Meta,
+    meta: &Meta,
     told: &(dyn Fn(u64) + Sync),
 ) -> Result<ObjectEntry, Failure> {
     let (sha256, size) = sha256_while(context.repository.store(), &meta.key, told).await?;

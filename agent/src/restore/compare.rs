@@ -29,7 +29,6 @@ pub(super) async fn with_manifest(engine: &dyn Engine, manifest: Option<&Manifes
             samples += 1;
             let found = engine.ask(&collection.name, sample).await?;
             if !agrees(sample, &found) {
-                eprintln!("DEBUG {sample:?} {found:?}");
                 differences.push(format!(
                     "{}: of the {} nearest neighbours of {}, {} are found",
                     collection.name,

@@ -32,8 +32,15 @@ pub(super) struct Class {
     #[serde(rename = "class")]
     pub(super) name: String,
     multi_tenancy_config: Option<MultiTenancy>,
+    vector_index_type: Option<String>,
     /// Named vectors.
-    vector_config: Option<BTreeMap<String, Value>>,
+    vector_config: Option<BTreeMap<String, NamedVector>>,
+}
+
+#[derive(Deserialize, Clone)]
+#[serde(rename_all = "camelCase")]
+struct NamedVector {
+    vector_index_type: Option<String>,
 }
 
 #[derive(Deserialize, Clone)]
@@ -52,6 +59,15 @@ struct Tenant {
 impl Class {
     pub(super) fn has_tenants(&self) -> bool {
         self.multi_tenancy_config.as_ref().is_some_and(|m| m.enabled)
+    }
+
+    /// Whether a vector is searched by a graph (HNSW, the default), whose log is in files of its own.
+    fn is_graph(&self, vector: Option<&str>) -> bool {
+        let kind = match (vector, &self.vector_config) {
+            (Some(name), Some(named)) => named.get(name).and_then(|v| v.vector_index_type.as_deref()),
+            _ => self.vector_index_type.as_deref(),
+        };
+        kind == Some("hnsw")
     }
 
     /// The vector that samples search by: the only one, or the first named one.
@@ -158,6 +174,23 @@ pub(super) async fn samples(client: &Client, name: &str, each: usize) -> Result<
         }
     }
     Ok(samples)
+}
+
+/// The graphs that answered `searched`: collection, and the graph's name in file names.
+pub(super) async fn graphs(
+    client: &Client,
+    searched: &[(String, Sample)],
+) -> Result<Vec<(String, String)>, EngineError> {
+    let classes = classes(client).await?;
+    let mut graphs = vec![];
+    for (name, sample) in searched {
+        let vector = sample.vector.as_deref();
+        if classes.iter().any(|c| c.name == *name && c.is_graph(vector)) {
+            graphs.push((name.clone(), vector.map_or("main".into(), |v| format!("vectors_{v}"))));
+        }
+    }
+    graphs.dedup();
+    Ok(graphs)
 }
 
 /// An object that stands `round` of `rounds` into the range of ids, so that samples are spread over a collection.

@@ -8,14 +8,12 @@
 //! | `operation` | a backup or restore, watched until it is really over |
 //! | `backup`, `restore` | what each needs before and after |
 //! | `files` | the documents inside a native backup |
-//! | `flush` | having the engine write what it still has in its buffers |
 //! | `left_over` | folders that would make a restore lie |
 //! | `read_only` | refusing writes |
 
 mod backup;
 mod client;
 mod files;
-mod flush;
 mod health;
 mod inventory;
 mod left_over;
@@ -114,7 +112,6 @@ impl Engine for Weaviate {
         progress: Progress<'_>,
     ) -> Result<Captured, EngineError> {
         self.pinned_identity().await?;
-        flush::all(&self.client).await?;
         backup::capture(self.backup_of(place), patience, progress).await
     }
 
@@ -136,6 +133,11 @@ impl Engine for Weaviate {
 
     fn expected_keys(&self, part_key: &str, part: &[u8]) -> Result<Vec<String>, EngineError> {
         files::chunk_keys(part_key, part)
+    }
+
+    async fn unsearchable(&self, part: &[u8], searched: &[(String, Sample)]) -> Result<Vec<String>, EngineError> {
+        let graphs = inventory::graphs(&self.client, searched).await?;
+        files::without_graph(part, &graphs)
     }
 
     fn is_bookkeeping(&self, key: &str) -> bool {
