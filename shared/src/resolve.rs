@@ -80,7 +80,10 @@ pub async fn resolve(repository: &Repository) -> Result<Resolution, StoreError> 
     let (mut whole, mut bare) = (Vec::new(), Vec::new());
     for (name, objects) in &folders {
         match examine(repository, name, objects).await? {
-            Examined::Whole(candidate) => whole.push(candidate),
+            Examined::Whole(candidate, sha256) if exchanged(&pointer, &candidate, &sha256) => {
+                problems.push(format!("the manifest of backup {} is not the one that was published", candidate.id));
+            }
+            Examined::Whole(candidate, _) => whole.push(candidate),
             Examined::Bare(candidate, modified) => bare.push((modified, candidate)),
             Examined::Unfinished => {}
             Examined::Bad(why) => problems.push(why),
@@ -102,7 +105,8 @@ pub async fn resolve(repository: &Repository) -> Result<Resolution, StoreError> 
 }
 
 enum Examined {
-    Whole(Candidate),
+    /// With the SHA-256 of its manifest as it is stored.
+    Whole(Candidate, String),
     Bare(Candidate, Timestamp),
     /// No manifest and no finished engine backup: one that is being made, or that a crash left.
     Unfinished,
@@ -116,14 +120,12 @@ async fn examine(repository: &Repository, name: &str, objects: &[Meta]) -> Resul
     };
     let key = Repository::manifest_key(&id);
     if objects.iter().any(|m| m.key == key) {
-        return Ok(match repository.manifest(&id).await {
-            Ok(manifest) => match missing(&manifest, objects) {
-                None => Examined::Whole(Candidate {
-                    id,
-                    source: Source::Manifest,
-                    manifest: Some(manifest),
-                    parent: "backups/".into(),
-                }),
+        return Ok(match manifest(repository, &id).await {
+            Ok((manifest, sha256)) => match missing(&manifest, objects) {
+                None => Examined::Whole(
+                    Candidate { id, source: Source::Manifest, manifest: Some(manifest), parent: "backups/".into() },
+                    sha256,
+                ),
                 Some(why) => Examined::Bad(format!("backup {id} is not complete: {why}")),
             },
             Err(RepositoryError::Store(StoreError::NotFound { .. })) => Examined::Unfinished, // deleted meanwhile
@@ -140,6 +142,12 @@ async fn examine(repository: &Repository, name: &str, objects: &[Meta]) -> Resul
         Some((modified, candidate)) => Examined::Bare(candidate, modified),
         None => Examined::Unfinished,
     })
+}
+
+/// A manifest, and the SHA-256 of its stored bytes: parsing and printing it again may change the last digit of a number.
+async fn manifest(repository: &Repository, id: &BackupId) -> Result<(Manifest, String), RepositoryError> {
+    let body = repository.manifest_bytes(id).await?;
+    Ok((Manifest::parse(id.as_str(), &body)?, crate::verify::sha256_hex(&body)))
 }
 
 /// The first object of `manifest` that is not there in its full size.
@@ -203,7 +211,7 @@ fn rank(
     problems: &mut Vec<String>,
 ) -> Vec<Candidate> {
     let named = pointer.backup_id();
-    let mut whole: Vec<_> = whole.into_iter().filter(|c| !exchanged(pointer, c, problems)).collect();
+    let mut whole = whole;
     let time = |c: &Candidate| c.manifest.as_ref().map(|m| m.started_at);
     whole.sort_by_key(|c| Reverse((c.manifest.as_ref().map(|m| m.generation), time(c), c.id.clone())));
     let mut bare = bare;
@@ -222,16 +230,9 @@ fn rank(
 }
 
 /// Whether this is the pointer's backup, but with another manifest than the one that was published.
-fn exchanged(pointer: &PointerState, candidate: &Candidate, problems: &mut Vec<String>) -> bool {
-    let Some(pointer) = pointer.pointer().filter(|p| p.backup_id.as_ref() == Some(&candidate.id)) else { return false };
-    let (Some(wanted), Some(manifest)) = (&pointer.manifest_sha256, &candidate.manifest) else { return false };
-    // Compared in the stored form, which parsing and printing gives back for a manifest of this version.
-    let same = *wanted == crate::verify::sha256_hex(&manifest.to_bytes());
-    if !same && manifest.tool_version == env!("CARGO_PKG_VERSION") {
-        problems.push(format!("the manifest of backup {} is not the one that was published", candidate.id));
-        return true;
-    }
-    false
+fn exchanged(pointer: &PointerState, candidate: &Candidate, sha256: &str) -> bool {
+    let named = pointer.pointer().filter(|p| p.backup_id.as_ref() == Some(&candidate.id));
+    named.and_then(|p| p.manifest_sha256.as_ref()).is_some_and(|wanted| wanted != sha256)
 }
 
 #[cfg(test)]
@@ -331,6 +332,20 @@ mod tests {
         let found = world.resolve().await;
         assert_eq!(found.candidates.iter().map(|c| &c.id).collect::<Vec<_>>(), [&good]);
         assert_eq!(found.problems.len(), 4, "{:?}", found.problems);
+    }
+
+    #[tokio::test]
+    async fn a_manifest_is_known_again_whatever_its_numbers() {
+        // JSON does not give back every number with its last digit.
+        for seconds in (1..300).map(|n| 2.0 + f64::from(n) / 997.0) {
+            let world = World::new();
+            let id = BackupId::new(Timestamp::from_second(1_800_000_000).expect("in range"), Generation(1));
+            let manifest = Manifest { capture_seconds: seconds, ..example(&id, &[("n/chunk-1", b"data")]) };
+            world.put(&format!("backups/{id}/n/chunk-1"), b"data").await;
+            world.repository.create_manifest(&manifest).await.expect("created");
+            world.repository.publish(&manifest, Some("i-1"), manifest.started_at).await.expect("published");
+            assert_eq!(world.resolve().await.candidates[0].source, Source::Pointer, "{seconds}");
+        }
     }
 
     #[tokio::test]
