@@ -13,6 +13,7 @@ use perennial_shared::repository::{Claimed, PointerError, Repository, Repository
 use perennial_shared::resolve::resolve;
 use perennial_shared::run::Claim;
 use perennial_shared::settings::{AutoScaling, Target};
+use perennial_shared::verify::sha256_hex;
 
 use crate::decide::{Action, Start};
 use crate::observe::Services;
@@ -173,7 +174,11 @@ impl Actor<'_> {
                 let resolution = resolve(repository).await.map_err(RepositoryError::Store)?;
                 match resolution.candidate(id) {
                     Some(found) => match &found.manifest {
-                        Some(manifest) => base.naming(manifest, self.now),
+                        Some(manifest) => {
+                            // Of the bytes as they are stored: printing a manifest again may change a digit.
+                            let stored = repository.manifest_bytes(id).await?;
+                            Pointer { manifest_sha256: Some(sha256_hex(&stored)), ..base.naming(manifest, self.now) }
+                        }
                         None => {
                             base.naming_bare(id, &format!("{}/{}{id}", repository.location(), found.parent), self.now)
                         }
