@@ -4,6 +4,7 @@
 //! read from the services. Only its kind and the names in it are taken. A kind nobody knows is [`Event::Unknown`], not an error,
 //! because a rule may be wider than this code. Shapes: <https://docs.aws.amazon.com/eventbridge/latest/ref/events.html>.
 
+use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
@@ -127,8 +128,10 @@ pub struct BadEvent {
 impl Event {
     /// Reads an event as Lambda hands it over.
     pub fn parse(value: &Value) -> Result<Self, BadEvent> {
-        if let Some(records) = value.get("Records").and_then(Value::as_array) {
-            return Ok(Self::DeadLetters(records.iter().map(DeadLetter::read).collect()));
+        if value.get("Records").is_some() {
+            let batch: SqsEvent = serde_json::from_value(value.clone())
+                .map_err(|e| BadEvent { kind: "SQS messages".into(), why: e.to_string() })?;
+            return Ok(Self::DeadLetters(batch.records.iter().map(DeadLetter::read).collect()));
         }
         if let Some(what) = value.get("schedule").and_then(Value::as_str) {
             let at = value.get("scheduled_time").and_then(Value::as_str).and_then(|t| t.parse().ok());
@@ -181,20 +184,22 @@ impl Event {
 impl DeadLetter {
     /// Three shapes reach the queue: a failed asynchronous invocation, an event that a rule could not deliver (its reason is in the
     /// message attributes), and whatever else.
-    fn read(record: &Value) -> Self {
-        let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
-        let body = text(record.get("body"));
+    fn read(message: &SqsMessage) -> Self {
+        let body = message.body.clone().unwrap_or_default();
         let inner: Value = serde_json::from_str(&body).unwrap_or_default();
-        let attribute = |name: &str| text(record.pointer(&format!("/messageAttributes/{name}/stringValue")));
-        let function = text(inner.pointer("/requestContext/functionArn"));
+        let text = |path: &str| inner.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let attribute =
+            |name: &str| message.message_attributes.get(name).and_then(|a| a.string_value.clone()).unwrap_or_default();
+        let function = text("/requestContext/functionArn");
         let (target, why) = if function.is_empty() {
             let why = format!("{} {}", attribute("ERROR_CODE"), attribute("ERROR_MESSAGE"));
             (attribute("TARGET_ARN"), why.trim().to_owned())
         } else {
-            (function, text(inner.pointer("/responsePayload/errorMessage")))
+            (function, text("/responsePayload/errorMessage"))
         };
         let event = inner.get("requestPayload").unwrap_or(&inner);
         let shown = if event.is_null() { body } else { event.to_string() };
-        Self { id: text(record.get("messageId")), target, why, body: shown.chars().take(600).collect() }
+        let id = message.message_id.clone().unwrap_or_default();
+        Self { id, target, why, body: shown.chars().take(600).collect() }
     }
 }

@@ -11,7 +11,7 @@ use perennial_shared::aws::auto_scaling::LifecycleState;
 use perennial_shared::aws::ssm::CommandStatus;
 use perennial_shared::repository::Repository;
 use perennial_shared::run::RunError;
-use perennial_shared::settings::{EmptyRepository, Engine};
+use perennial_shared::settings::{ElasticIp, EmptyRepository, Endpoint, Engine};
 use perennial_shared::store::faulty::{Fault, FaultyStore};
 use support::{Rows, World};
 
@@ -392,4 +392,27 @@ async fn a_warning_that_the_owner_is_taken_away_starts_one_backup() {
     let orders = world.aws.state().orders.clone();
     assert_eq!(orders.len(), before + 1);
     assert!(orders.last().is_some_and(|o| o.run.as_str().starts_with("backup-") && o.instance == owner));
+}
+
+#[tokio::test]
+async fn an_address_that_does_not_exist_is_allocated_only_if_the_settings_allow_it() {
+    for allocate in [false, true] {
+        let mut world = World::new("");
+        world.aws.state().addresses.clear();
+        let tag = ElasticIp::Tag { key: "Name".into(), value: "docs-eip".into(), allocate };
+        world.target.endpoint = Some(Endpoint::ElasticIp(tag));
+        let first = world.group_step().expect("launched");
+        for _ in 0..4 {
+            world.tick().await;
+            world.agent(Ok(None)).await;
+        }
+        let expected = if allocate {
+            (Some(first.clone()), LifecycleState::InService)
+        } else {
+            (None, LifecycleState::PendingWait)
+        };
+        assert_eq!((world.aws.holder(), state_of(&world, &first).expect("a member")), expected);
+        assert_eq!(told(&world, "the address could not be moved"), !allocate);
+        assert!(world.aws.state().addresses.len() <= 1, "never two");
+    }
 }
