@@ -1,8 +1,8 @@
 //! Bringing a backup back, and believing it only after it was counted and searched.
 //!
 //! Promises: nothing is put over data that somebody may want, unless told to; what cannot work is found out before anything is
-//! changed; success means that every collection has the count of the manifest and sample queries find what they found
-//! then. A crash leaves a marker on this machine; the same restore begun again goes on: it waits for an engine that is still at
+//! changed; success means that the backup's objects have the hashes of the manifest, every collection its count, and sample
+//! queries find what they found then. A crash leaves a marker on this machine; the same restore begun again goes on: it waits for an engine that is still at
 //! work, keeps what is complete, and removes what is half there.
 
 pub mod choose;
@@ -10,6 +10,7 @@ mod compare;
 mod damage;
 pub mod room;
 
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -99,6 +100,8 @@ struct Work<'a> {
 enum Plan {
     /// It is all there.
     Nothing,
+    /// It is all there, from a run that ended before the backup's bytes were compared.
+    Compare,
     /// An engine that a killed run left at work is waited for.
     Wait,
     /// These collections go, then the backup comes.
@@ -120,6 +123,10 @@ impl Work<'_> {
         }
         match &plan {
             Plan::Nothing => findings.push("the backup was in the engine already".into()),
+            Plan::Compare => {
+                self.compare_bytes().await?;
+                findings.push("an interrupted run had brought the backup into the engine".into());
+            }
             Plan::Wait => self.install(&description).await?,
             Plan::Install { remove } => self.replace(&description, remove, &mut findings).await?,
         }
@@ -177,7 +184,7 @@ impl Work<'_> {
             && present == description.collections
             && compare::with_manifest(self.engine, self.manifest).await.is_ok()
         {
-            return Ok(Plan::Nothing);
+            return Ok(if unfinished { Plan::Compare } else { Plan::Nothing });
         }
         let remains = unfinished && compare::are_remains(self.engine, self.manifest).await?;
         if remains || self.wish.replace {
@@ -208,7 +215,7 @@ impl Work<'_> {
         mut findings: Vec<String>,
     ) -> Result<Restored, Failure> {
         match plan {
-            Plan::Nothing => findings.push("the backup is in the engine already".into()),
+            Plan::Nothing | Plan::Compare => findings.push("the backup is in the engine already".into()),
             Plan::Wait => findings.push("the engine is restoring this backup now; it would be waited for".into()),
             Plan::Install { remove } if remove.is_empty() => {
                 self.engine.check_install(description).await?;
@@ -255,27 +262,57 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// The engine's restore, tried twice: most failures are the network's. After that the backup's bytes tell whose fault it was.
+    /// The engine's restore, while the backup's bytes are hashed: engines unpack damaged objects without a word when the damage
+    /// falls between what they check, and counts do not show it. Tried twice when the bytes are good: most failures are the network's.
     async fn install(&self, description: &Description) -> Result<(), Failure> {
+        let (mut comparing, mut installing) = (pin!(self.compare_bytes()), pin!(self.engine_restore(description)));
+        let first = tokio::select! {
+            compared = &mut comparing => { compared?; installing.await }
+            installed = &mut installing => { comparing.await?; installed }
+        };
+        let why = match first {
+            Err(e @ (EngineError::Failed { .. } | EngineError::Abandoned { .. })) => e,
+            result => return Ok(result?),
+        };
+        self.say(&format!("the backup's bytes are good; trying again ({why})"));
+        self.ready().await?; // it may have failed because the engine went away
+        let present = self.engine.collections().await?;
+        self.engine.remove_collections(&present).await?;
+        self.forget_older_install(&mut vec![]).await?;
+        Ok(self.engine_restore(description).await?)
+    }
+
+    async fn engine_restore(&self, description: &Description) -> Result<(), EngineError> {
         let total = (description.size_on_disk > 0).then_some(description.size_on_disk);
         let told = |step: Step<'_>| {
             failpoint::reach("restore-installing");
             let stage = format!("the engine restores backup {} ({})", self.candidate.id, step.state.to_lowercase());
             self.watch.see(&Progress { stage, done: step.done.unwrap_or(0), total });
         };
-        let first = match self.engine.install(&self.place, description, self.time_left(), &told).await {
-            Err(e @ (EngineError::Failed { .. } | EngineError::Abandoned { .. })) => e,
-            result => return Ok(result?),
+        self.engine.install(&self.place, description, self.time_left(), &told).await
+    }
+
+    /// Hashes the backup's objects. What came of damaged ones is removed from the engine again; where nobody can tell, it stays for
+    /// the next run.
+    async fn compare_bytes(&self) -> Result<(), Failure> {
+        match damage::look_for(self.context, self.candidate, self.time_left()).await {
+            Err(e) if e.code == "BackupDamaged" => Err(self.take_back(e).await),
+            result => result,
+        }
+    }
+
+    async fn take_back(&self, why: Failure) -> Failure {
+        let taking = async {
+            if self.engine.installing(&self.place).await? {
+                self.engine.cancel_install(&self.place).await?;
+            }
+            let present = self.engine.collections().await?;
+            self.engine.remove_collections(&present).await
         };
-        let looking = damage::look_for(self.context, self.candidate, self.time_left());
-        alive(self.watch, "the engine's restore failed; looking at the backup's bytes", looking).await?;
-        self.say(&format!("the backup's bytes are good; trying again ({first})"));
-        self.ready().await?; // it may have failed because the engine went away
-        let present = self.engine.collections().await?;
-        self.engine.remove_collections(&present).await?;
-        self.forget_older_install(&mut vec![]).await?;
-        self.engine.install(&self.place, description, self.time_left(), &told).await?;
-        Ok(())
+        match alive(self.watch, "the backup is not what its manifest says; removing what came of it", taking).await {
+            Ok(()) => why,
+            Err(e) => Failure { message: format!("{}; what came of it could not be removed: {e}", why.message), ..why },
+        }
     }
 
     /// The first searches of a collection load what later ones find in memory.

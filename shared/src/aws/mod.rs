@@ -3,11 +3,14 @@
 //! One file a service; each implements its trait with the AWS SDK. `fake` implements all of them in memory and keeps AWS's
 //! rules, so that a mistake shows in a unit test. What a caller decides on is in [`AwsError`]; everything else is text.
 
+#[cfg(feature = "lambda")]
 pub mod auto_scaling;
+#[cfg(feature = "lambda")]
 pub mod ec2;
-#[cfg(any(test, feature = "testing"))]
+#[cfg(all(feature = "lambda", any(test, feature = "testing")))]
 pub mod fake;
 pub mod secrets_manager;
+#[cfg(feature = "lambda")]
 pub mod sns;
 pub mod ssm;
 pub mod sts;
@@ -17,8 +20,8 @@ use std::time::Duration;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, SdkConfig};
-use aws_sdk_ec2::config::http::HttpResponse;
-use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_ssm::config::http::HttpResponse;
+use aws_sdk_ssm::error::{ProvideErrorMetadata, SdkError};
 
 /// An AWS call that did not succeed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
