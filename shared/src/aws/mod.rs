@@ -10,7 +10,6 @@ pub mod ec2;
 #[cfg(all(feature = "lambda", any(test, feature = "testing")))]
 pub mod fake;
 pub mod secrets_manager;
-#[cfg(feature = "lambda")]
 pub mod sns;
 pub mod ssm;
 pub mod sts;
