@@ -7,7 +7,9 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io::Cursor;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -15,7 +17,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::io::AsyncReadExt;
 
-use super::{Meta, Object, Reader, Store, StoreError, Version};
+use super::{Meta, Object, Part, Reader, Store, StoreError, Upload, Version};
 
 /// What goes wrong with one operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,16 +26,28 @@ pub enum Fault {
     Before,
     /// It was done, and fails all the same: the reply got lost.
     After,
-    /// A `get` or `read` brings the first half only, without an error. Other operations are unharmed.
+    /// A `get`, `read` or `read_range` brings the first half only, without an error. Other operations are unharmed.
     Truncate,
-    /// A `get` or `read` brings one flipped bit, without an error. Other operations are unharmed.
+    /// A `get`, `read` or `read_range` brings one flipped bit, without an error. Other operations are unharmed.
     Corrupt,
+    /// It is done late, so that operations that run at the same time end in another order.
+    Delay,
 }
+
+/// Long enough to be overtaken, short enough for a test that does it a thousand times.
+const DELAY: Duration = Duration::from_millis(5);
 
 /// Any store, with faults.
 #[derive(Debug)]
 pub struct FaultyStore {
     inner: Arc<dyn Store>,
+    faults: Arc<Faults>,
+}
+
+/// What the store and its uploads share.
+#[derive(Debug)]
+struct Faults {
+    location: String,
     plan: Plan,
     state: Mutex<State>,
 }
@@ -70,19 +84,26 @@ impl FaultyStore {
 
     fn new(inner: Arc<dyn Store>, plan: Plan, seed: u64) -> Self {
         let state = State { log: Vec::new(), random: StdRng::seed_from_u64(seed) };
-        Self { inner, plan, state: Mutex::new(state) }
+        let faults = Faults { location: inner.location(), plan, state: Mutex::new(state) };
+        Self { inner, faults: Arc::new(faults) }
     }
 
     /// How many operations were asked for.
     pub fn operations(&self) -> usize {
-        self.state().log.len()
+        self.faults.state().log.len()
     }
 
     /// The operations, as in `create runs/a/claim.json (After)`.
     pub fn log(&self) -> Vec<String> {
-        self.state().log.clone()
+        self.faults.state().log.clone()
     }
 
+    fn wrap(&self, key: &str, upload: Box<dyn Upload>) -> Box<dyn Upload> {
+        Box::new(FaultyUpload { inner: upload, key: key.to_owned(), faults: self.faults.clone() })
+    }
+}
+
+impl Faults {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -104,18 +125,22 @@ impl FaultyStore {
         fault
     }
 
-    async fn faulty<T>(
+    async fn run<T>(
         &self,
         fault: Option<Fault>,
         key: &str,
         work: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
         match fault {
-            Some(Fault::Before) => Err(StoreError::unavailable(key, self.location(), "injected: it was not done")),
+            Some(Fault::Before) => Err(StoreError::unavailable(key, &*self.location, "injected: it was not done")),
             Some(Fault::After) => {
                 // Whatever it said, the caller does not hear it.
                 drop(work.await);
-                Err(StoreError::unavailable(key, self.location(), "injected: the reply got lost"))
+                Err(StoreError::unavailable(key, &*self.location, "injected: the reply got lost"))
+            }
+            Some(Fault::Delay) => {
+                tokio::time::sleep(DELAY).await;
+                work.await
             }
             _ => work.await,
         }
@@ -140,14 +165,14 @@ fn damaged(body: Bytes, fault: Option<Fault>) -> Bytes {
 #[async_trait]
 impl Store for FaultyStore {
     async fn get(&self, key: &str) -> Result<Object, StoreError> {
-        let fault = self.begin("get", key);
-        let object = self.faulty(fault, key, self.inner.get(key)).await?;
+        let fault = self.faults.begin("get", key);
+        let object = self.faults.run(fault, key, self.inner.get(key)).await?;
         Ok(Object { body: damaged(object.body, fault), meta: object.meta })
     }
 
     async fn read(&self, key: &str) -> Result<Reader, StoreError> {
-        let fault = self.begin("read", key);
-        let mut reader = self.faulty(fault, key, self.inner.read(key)).await?;
+        let fault = self.faults.begin("read", key);
+        let mut reader = self.faults.run(fault, key, self.inner.read(key)).await?;
         if fault.is_none() {
             return Ok(reader);
         }
@@ -157,38 +182,91 @@ impl Store for FaultyStore {
         Ok(Box::pin(Cursor::new(damaged(body.into(), fault))))
     }
 
+    async fn read_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
+        let fault = self.faults.begin("read_range", key);
+        let bytes = self.faults.run(fault, key, self.inner.read_range(key, range)).await?;
+        Ok(damaged(bytes, fault))
+    }
+
     async fn head(&self, key: &str) -> Result<Meta, StoreError> {
-        let fault = self.begin("head", key);
-        self.faulty(fault, key, self.inner.head(key)).await
+        let fault = self.faults.begin("head", key);
+        self.faults.run(fault, key, self.inner.head(key)).await
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<Meta>, StoreError> {
-        let fault = self.begin("list", prefix);
-        self.faulty(fault, prefix, self.inner.list(prefix)).await
+        let fault = self.faults.begin("list", prefix);
+        self.faults.run(fault, prefix, self.inner.list(prefix)).await
     }
 
     async fn create(&self, key: &str, body: Bytes) -> Result<Version, StoreError> {
-        let fault = self.begin("create", key);
-        self.faulty(fault, key, self.inner.create(key, body)).await
+        let fault = self.faults.begin("create", key);
+        self.faults.run(fault, key, self.inner.create(key, body)).await
+    }
+
+    async fn upload(&self, key: &str) -> Result<Box<dyn Upload>, StoreError> {
+        let fault = self.faults.begin("upload", key);
+        let upload = self.faults.run(fault, key, self.inner.upload(key)).await?;
+        Ok(self.wrap(key, upload))
+    }
+
+    async fn resume(&self, key: &str, token: &str) -> Result<Option<Box<dyn Upload>>, StoreError> {
+        let fault = self.faults.begin("resume", key);
+        let upload = self.faults.run(fault, key, self.inner.resume(key, token)).await?;
+        Ok(upload.map(|upload| self.wrap(key, upload)))
     }
 
     async fn replace(&self, key: &str, body: Bytes, expected: &Version) -> Result<Version, StoreError> {
-        let fault = self.begin("replace", key);
-        self.faulty(fault, key, self.inner.replace(key, body, expected)).await
+        let fault = self.faults.begin("replace", key);
+        self.faults.run(fault, key, self.inner.replace(key, body, expected)).await
     }
 
     async fn put(&self, key: &str, body: Bytes) -> Result<Version, StoreError> {
-        let fault = self.begin("put", key);
-        self.faulty(fault, key, self.inner.put(key, body)).await
+        let fault = self.faults.begin("put", key);
+        self.faults.run(fault, key, self.inner.put(key, body)).await
     }
 
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
-        let fault = self.begin("delete", key);
-        self.faulty(fault, key, self.inner.delete(key)).await
+        let fault = self.faults.begin("delete", key);
+        self.faults.run(fault, key, self.inner.delete(key)).await
     }
 
     fn location(&self) -> String {
         self.inner.location()
+    }
+}
+
+/// An upload whose calls are operations of its store.
+#[derive(Debug)]
+struct FaultyUpload {
+    inner: Box<dyn Upload>,
+    key: String,
+    faults: Arc<Faults>,
+}
+
+#[async_trait]
+impl Upload for FaultyUpload {
+    fn token(&self) -> Option<String> {
+        self.inner.token()
+    }
+
+    async fn arrived(&self) -> Result<Vec<Part>, StoreError> {
+        let fault = self.faults.begin("arrived", &self.key);
+        self.faults.run(fault, &self.key, self.inner.arrived()).await
+    }
+
+    async fn send(&self, number: u32, offset: u64, body: Vec<Bytes>) -> Result<Part, StoreError> {
+        let fault = self.faults.begin(&format!("send {number}"), &self.key);
+        self.faults.run(fault, &self.key, self.inner.send(number, offset, body)).await
+    }
+
+    async fn complete(&self, parts: &[Part]) -> Result<Meta, StoreError> {
+        let fault = self.faults.begin("complete", &self.key);
+        self.faults.run(fault, &self.key, self.inner.complete(parts)).await
+    }
+
+    async fn abort(&self) -> Result<(), StoreError> {
+        let fault = self.faults.begin("abort", &self.key);
+        self.faults.run(fault, &self.key, self.inner.abort()).await
     }
 }
 

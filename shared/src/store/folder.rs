@@ -8,18 +8,23 @@
 //! must exist before it is opened (a missing mount would otherwise look like a repository without a backup).
 //!
 //! A crash leaves at most a temporary file in `.perennial/`, which no listing shows and which a later write removes
-//! after a day. Locks die with their process.
+//! after a day; an upload's files wait for a week after its last part, to be taken up again. Locks die with their
+//! process.
 
+use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
 mod disk;
 mod lock;
+mod upload;
 
-use super::{Meta, Object, Reader, Store, StoreError, Version};
+use super::{Meta, Object, Part, Reader, Store, StoreError, Upload, Version, parts};
 use disk::Disk;
+use upload::DiskUpload;
 
 /// A folder that holds a repository.
 #[derive(Clone, Debug)]
@@ -60,6 +65,10 @@ impl Store for FolderStore {
         Ok(Box::pin(tokio::fs::File::from_std(file)))
     }
 
+    async fn read_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
+        self.on_thread(key, move |disk, key| disk.read_range(key, &range)).await
+    }
+
     async fn head(&self, key: &str) -> Result<Meta, StoreError> {
         self.on_thread(key, Disk::head).await
     }
@@ -70,6 +79,18 @@ impl Store for FolderStore {
 
     async fn create(&self, key: &str, body: Bytes) -> Result<Version, StoreError> {
         self.on_thread(key, move |disk, key| disk.create(key, &body)).await
+    }
+
+    async fn upload(&self, key: &str) -> Result<Box<dyn Upload>, StoreError> {
+        let upload = self.on_thread(key, |disk, key| DiskUpload::begin(disk.clone(), key)).await?;
+        Ok(Box::new(FolderUpload { store: self.clone(), upload: Arc::new(upload) }))
+    }
+
+    async fn resume(&self, key: &str, token: &str) -> Result<Option<Box<dyn Upload>>, StoreError> {
+        let token = token.to_owned();
+        let upload = self.on_thread(key, move |disk, key| DiskUpload::resume(disk.clone(), key, &token)).await?;
+        Ok(upload
+            .map(|upload| Box::new(FolderUpload { store: self.clone(), upload: Arc::new(upload) }) as Box<dyn Upload>))
     }
 
     async fn replace(&self, key: &str, body: Bytes, expected: &Version) -> Result<Version, StoreError> {
@@ -87,5 +108,46 @@ impl Store for FolderStore {
 
     fn location(&self) -> String {
         self.disk.location()
+    }
+}
+
+/// An object whose parts are written to their places in one temporary file.
+#[derive(Debug)]
+struct FolderUpload {
+    store: FolderStore,
+    upload: Arc<DiskUpload>,
+}
+
+impl FolderUpload {
+    async fn on_thread<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&DiskUpload) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let upload = self.upload.clone();
+        self.store.on_thread(self.upload.key(), move |_, _| work(&upload)).await
+    }
+}
+
+#[async_trait]
+impl Upload for FolderUpload {
+    fn token(&self) -> Option<String> {
+        Some(self.upload.token().to_owned())
+    }
+
+    async fn arrived(&self) -> Result<Vec<Part>, StoreError> {
+        self.on_thread(DiskUpload::arrived).await
+    }
+
+    async fn send(&self, number: u32, offset: u64, body: Vec<Bytes>) -> Result<Part, StoreError> {
+        self.on_thread(move |upload| upload.send(number, offset, &body)).await
+    }
+
+    async fn complete(&self, parts: &[Part]) -> Result<Meta, StoreError> {
+        let (whole, parts) = parts::whole(parts, self.upload.key(), &self.store.location())?;
+        self.on_thread(move |upload| upload.complete(whole, &parts)).await
+    }
+
+    async fn abort(&self) -> Result<(), StoreError> {
+        self.on_thread(DiskUpload::abort).await
     }
 }

@@ -2,37 +2,46 @@
 
 use std::collections::BTreeMap;
 use std::io::Cursor;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Meta, Object, Reader, Store, StoreError, Version, check_key, check_prefix};
+use super::parts::{self, Arrived};
+use super::{Meta, Object, Part, Reader, Store, StoreError, Upload, Version, check_key, check_prefix};
 
 /// Keeps the rules of [`Store`], and nothing after it is dropped.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct MemoryStore {
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     objects: BTreeMap<String, Object>,
+    uploads: BTreeMap<String, Pending>,
     writes: u64,
 }
 
+#[derive(Debug)]
+struct Pending {
+    key: String,
+    arrived: BTreeMap<u32, Arrived>,
+    bodies: BTreeMap<u32, Vec<Bytes>>,
+}
+
 impl State {
-    fn write(&mut self, key: &str, body: Bytes) -> Version {
+    fn write(&mut self, key: &str, body: Bytes) -> Meta {
         self.writes += 1;
-        let version = Version::new(format!("write-{}", self.writes));
         let meta = Meta {
             key: key.to_owned(),
             size: body.len() as u64,
-            version: version.clone(),
+            version: Version::new(format!("write-{}", self.writes)),
             modified: jiff::Timestamp::now(),
         };
-        self.objects.insert(key.to_owned(), Object { body, meta });
-        version
+        self.objects.insert(key.to_owned(), Object { body, meta: meta.clone() });
+        meta
     }
 }
 
@@ -57,6 +66,16 @@ impl Store for MemoryStore {
         Ok(Box::pin(Cursor::new(self.get(key).await?.body)))
     }
 
+    async fn read_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
+        parts::check_range(&range, key, &self.location())?;
+        let object = self.get(key).await?;
+        if range.end > object.meta.size {
+            return Err(parts::too_short(&range, object.meta.size, key, &self.location()));
+        }
+        let index = |at: u64| usize::try_from(at).unwrap_or(usize::MAX);
+        Ok(object.body.slice(index(range.start)..index(range.end)))
+    }
+
     async fn head(&self, key: &str) -> Result<Meta, StoreError> {
         Ok(self.get(key).await?.meta)
     }
@@ -72,10 +91,27 @@ impl Store for MemoryStore {
         check_key(key, &self.location())?;
         let mut state = self.state();
         match state.objects.get(key) {
-            None => Ok(state.write(key, body)),
+            None => Ok(state.write(key, body).version),
             Some(stored) if stored.body == body => Ok(stored.meta.version.clone()),
             Some(_) => Err(StoreError::already_exists(key, self.location(), "it holds other bytes")),
         }
+    }
+
+    async fn upload(&self, key: &str) -> Result<Box<dyn Upload>, StoreError> {
+        check_key(key, &self.location())?;
+        let mut state = self.state();
+        state.writes += 1;
+        let id = format!("upload-{}", state.writes);
+        let pending = Pending { key: key.to_owned(), arrived: BTreeMap::new(), bodies: BTreeMap::new() };
+        state.uploads.insert(id.clone(), pending);
+        Ok(Box::new(MemoryUpload { store: self.clone(), key: key.to_owned(), id }))
+    }
+
+    async fn resume(&self, key: &str, token: &str) -> Result<Option<Box<dyn Upload>>, StoreError> {
+        check_key(key, &self.location())?;
+        let known = self.state().uploads.get(token).is_some_and(|pending| pending.key == key);
+        let upload = MemoryUpload { store: self.clone(), key: key.to_owned(), id: token.to_owned() };
+        Ok(known.then(|| Box::new(upload) as Box<dyn Upload>))
     }
 
     async fn replace(&self, key: &str, body: Bytes, expected: &Version) -> Result<Version, StoreError> {
@@ -83,7 +119,7 @@ impl Store for MemoryStore {
         let mut state = self.state();
         match state.objects.get(key) {
             None => Err(self.missing(key)),
-            Some(stored) if stored.meta.version == *expected => Ok(state.write(key, body)),
+            Some(stored) if stored.meta.version == *expected => Ok(state.write(key, body).version),
             Some(stored) if stored.body == body => Ok(stored.meta.version.clone()),
             Some(stored) => {
                 let why = format!("it is {} and was expected to be {expected}", stored.meta.version);
@@ -94,7 +130,7 @@ impl Store for MemoryStore {
 
     async fn put(&self, key: &str, body: Bytes) -> Result<Version, StoreError> {
         check_key(key, &self.location())?;
-        Ok(self.state().write(key, body))
+        Ok(self.state().write(key, body).version)
     }
 
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
@@ -105,5 +141,67 @@ impl Store for MemoryStore {
 
     fn location(&self) -> String {
         "memory:".to_owned()
+    }
+}
+
+#[derive(Debug)]
+struct MemoryUpload {
+    store: MemoryStore,
+    key: String,
+    id: String,
+}
+
+impl MemoryUpload {
+    fn unknown(&self) -> StoreError {
+        parts::unknown_upload(&self.key, &self.store.location())
+    }
+}
+
+#[async_trait]
+impl Upload for MemoryUpload {
+    fn token(&self) -> Option<String> {
+        Some(self.id.clone())
+    }
+
+    async fn arrived(&self) -> Result<Vec<Part>, StoreError> {
+        let state = self.store.state();
+        let pending = state.uploads.get(&self.id).ok_or_else(|| self.unknown())?;
+        Ok(pending.arrived.values().map(|arrived| arrived.part.clone()).collect())
+    }
+
+    async fn send(&self, number: u32, offset: u64, body: Vec<Bytes>) -> Result<Part, StoreError> {
+        parts::check_number(number, &self.key, &self.store.location())?;
+        let crc64 = parts::crc64nvme(&body);
+        let part = Part { number, size: parts::size(&body), crc64, tag: format!("{crc64:016x}") };
+        let mut state = self.store.state();
+        let pending = state.uploads.get_mut(&self.id).ok_or_else(|| self.unknown())?;
+        pending.arrived.insert(number, Arrived { offset, part: part.clone() });
+        pending.bodies.insert(number, body);
+        Ok(part)
+    }
+
+    async fn complete(&self, parts: &[Part]) -> Result<Meta, StoreError> {
+        let (key, location) = (self.key.as_str(), self.store.location());
+        let (whole, sorted) = parts::whole(parts, key, &location)?;
+        let mut state = self.store.state();
+        match (state.objects.get(key), state.uploads.get(&self.id)) {
+            (Some(stored), _) if whole.is(stored.meta.size, parts::crc64nvme(&[stored.body.clone()])) => {
+                Ok(stored.meta.clone())
+            }
+            (_, None) => Err(self.unknown()),
+            (Some(_), Some(_)) => Err(StoreError::already_exists(key, location, "it holds other bytes")),
+            (None, Some(pending)) => {
+                parts::check_arrived(&sorted, &pending.arrived, key, &location)?;
+                let bodies = sorted.iter().filter_map(|part| pending.bodies.get(&part.number));
+                let body = bodies.flatten().cloned().collect::<Vec<Bytes>>().concat();
+                state.uploads.remove(&self.id);
+                Ok(state.write(key, body.into()))
+            }
+        }
+    }
+
+    async fn abort(&self) -> Result<(), StoreError> {
+        self.store.state().uploads.remove(&self.id);
+        Ok(())
     }
 }

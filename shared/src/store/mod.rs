@@ -4,6 +4,7 @@
 //!
 //! * [`Store::create`] and [`Store::replace`] are atomic: of any number of racing writers one wins, and a reader sees
 //!   an object whole or not at all. A crash in the middle leaves the old state or the new one.
+//! * An [`Upload`] publishes a large object as [`Store::create`] does, at once and only where there is none.
 //! * An answer is never guessed: a denied, throttled or failed read is an error, never "absent" or "empty".
 //! * Writing is safe to repeat. A reply can get lost after the write was done, and the repeated write then finds its
 //!   own first attempt in the way. So a refused `create` or `replace` reads the object back, and where the stored bytes
@@ -13,6 +14,7 @@
 //! How it fails: [`StoreError`], whose variants are the caller's decisions.
 
 use std::fmt;
+use std::ops::Range;
 use std::pin::Pin;
 
 use async_trait::async_trait;
@@ -28,10 +30,12 @@ pub mod folder;
 mod key;
 #[cfg(any(test, feature = "testing"))]
 pub mod memory;
+mod parts;
 pub mod s3;
 
 pub use error::{Cause, StoreError};
 pub use key::{check_key, check_prefix};
+pub use parts::{MOST_PARTS, Part, crc64nvme};
 
 /// A place for objects that are read whole, streamed, listed, and written atomically.
 #[async_trait]
@@ -43,6 +47,11 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// [`StoreError::from_read`] tells which decision it asks for.
     async fn read(&self, key: &str) -> Result<Reader, StoreError>;
 
+    /// The bytes `range` of an object (its end is exclusive), whole and of exactly that length: frames and index
+    /// pages, some MiB at most. A range that ends past the object's end is [`StoreError::Corrupt`], as the object is
+    /// shorter than whatever named the range says.
+    async fn read_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, StoreError>;
+
     /// What is known of an object without reading it.
     async fn head(&self, key: &str) -> Result<Meta, StoreError>;
 
@@ -52,6 +61,14 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Writes an object that must not exist yet, else [`StoreError::AlreadyExists`].
     async fn create(&self, key: &str, body: Bytes) -> Result<Version, StoreError>;
+
+    /// Begins a large object that comes in parts and must not exist yet. Nothing is seen of it before
+    /// [`Upload::complete`], which is also where an object that stands in its place is told.
+    async fn upload(&self, key: &str) -> Result<Box<dyn Upload>, StoreError>;
+
+    /// Takes up the upload that an earlier process began and noted the [`Upload::token`] of. `None` where the store no
+    /// longer knows it (completed, aborted, expired), knows it under another key, or cannot do that at all.
+    async fn resume(&self, key: &str, token: &str) -> Result<Option<Box<dyn Upload>>, StoreError>;
 
     /// Writes over exactly the `expected` version, else [`StoreError::Changed`], or [`StoreError::NotFound`] where the
     /// object is gone.
@@ -65,6 +82,32 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Where this store is, for messages: `s3://bucket/prefix` or `file:///path`.
     fn location(&self) -> String;
+}
+
+/// A large object on its way out, in parts. Dropping it neither completes nor aborts it.
+///
+/// An upload that the store no longer knows is [`StoreError::NotFound`] from every call but [`Upload::abort`]: begin it
+/// again.
+#[async_trait]
+pub trait Upload: Send + Sync + fmt::Debug {
+    /// What [`Store::resume`] takes, also in another process; `None` where this store cannot resume.
+    fn token(&self) -> Option<String>;
+
+    /// The parts that the store has, sorted by number.
+    async fn arrived(&self) -> Result<Vec<Part>, StoreError>;
+
+    /// Sends part `number` (1 to [`MOST_PARTS`]), which lies at `offset` of the object: several at the same time, in
+    /// any order, and again after a failure. It comes in pieces, so that nothing has to be copied together. S3 wants
+    /// every part but the last to have 5 MiB at least.
+    async fn send(&self, number: u32, offset: u64, body: Vec<Bytes>) -> Result<Part, StoreError>;
+
+    /// The object appears, whole, if no other stands at its key; else [`StoreError::AlreadyExists`]. An object there
+    /// with the size and checksum of these parts counts as ours (a lost reply). Size and checksum are checked with the
+    /// store: a missing, short or changed part is [`StoreError::Corrupt`].
+    async fn complete(&self, parts: &[Part]) -> Result<Meta, StoreError>;
+
+    /// Forgets it; nothing stays behind, once no part is on its way any more. Repeatable.
+    async fn abort(&self) -> Result<(), StoreError>;
 }
 
 /// An object as it was read.

@@ -6,11 +6,12 @@
 //! Fails with bounded effort: five attempts with backoff for what the service or the network may have lost, a few more
 //! for conflicting writes (409), each attempt under a time limit; then [`StoreError`].
 //!
-//! A crash leaves nothing behind: an object is there whole or not at all.
+//! A crash leaves no half object: one is there whole or not at all. The parts of an upload stay ([`upload`]).
 //!
 //! S3 answers 403 instead of 404 for a missing key when the caller lacks `s3:ListBucket`, so a denial is never read as
 //! absence: grant `s3:ListBucket` on the bucket, or nothing can ever be found missing.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,19 +19,23 @@ use aws_config::SdkConfig;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
-use aws_sdk_s3::config::{Builder, Region};
+use aws_sdk_s3::config::{Builder, Region, ResponseChecksumValidation};
 use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
+use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::operation::put_object::PutObjectError;
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode, ServerSideEncryption};
 use bytes::Bytes;
 
 mod body;
+mod pieces;
 mod refusal;
+mod upload;
 
-use super::{Cause, Meta, Object, Reader, Store, StoreError, Version, check_key, check_prefix};
+use super::{Cause, Meta, Object, Reader, Store, StoreError, Upload, Version, check_key, check_prefix, parts};
 use refusal::Refusal;
+use upload::S3Upload;
 
 /// Of every call, by the SDK: throttling, 5xx, lost connections, time-outs.
 const ATTEMPTS: u32 = 5;
@@ -73,7 +78,7 @@ impl S3Options {
 }
 
 /// A prefix of an S3 bucket.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct S3Store {
     client: Client,
     options: S3Options,
@@ -236,6 +241,62 @@ impl S3Store {
         tokio::time::sleep(longest.mul_f64(rand::random())).await;
     }
 
+    async fn ask_head(&self, key: &str, checksums: Option<ChecksumMode>) -> Result<HeadObjectOutput, StoreError> {
+        let asked = self
+            .client
+            .head_object()
+            .bucket(&self.options.bucket)
+            .key(self.full_key(key))
+            .set_checksum_mode(checksums)
+            .set_expected_bucket_owner(self.owner())
+            .send()
+            .await;
+        match asked {
+            Ok(reply) => Ok(reply),
+            Err(error) if refusal::of(&error) == Refusal::Unnamed => {
+                Err(self.missing(key, refusal::cause(error)).await)
+            }
+            Err(error) => Err(refusal::explain(error, key, self.location())),
+        }
+    }
+
+    fn meta_of_head(&self, key: &str, reply: &HeadObjectOutput) -> Result<Meta, StoreError> {
+        self.meta(key.to_owned(), reply.content_length, reply.e_tag.as_deref(), reply.last_modified)
+    }
+
+    /// The reply to one request for a range that is not empty, with the object's meta data for that range.
+    async fn fetch_range(&self, key: &str, range: &Range<u64>) -> Result<(Meta, ByteStream), StoreError> {
+        let asked = self
+            .client
+            .get_object()
+            .bucket(&self.options.bucket)
+            .key(self.full_key(key))
+            .range(format!("bytes={}-{}", range.start, range.end - 1))
+            .set_expected_bucket_owner(self.owner())
+            .customize()
+            // S3 keeps no checksum of a range, so asking for one only costs.
+            .config_override(Builder::new().response_checksum_validation(ResponseChecksumValidation::WhenRequired))
+            .send()
+            .await;
+        let mut reply = asked.map_err(|error| match refusal::status(&error) {
+            Some(416) => StoreError::corrupt(key, self.location(), refusal::cause(error)),
+            _ => refusal::explain(error, key, self.location()),
+        })?;
+        let body = std::mem::take(&mut reply.body);
+        let (first, last, size) = reply.content_range.as_deref().and_then(content_range).ok_or_else(|| {
+            StoreError::unavailable(key, self.location(), "the reply does not say which range of the object it is")
+        })?;
+        if range.end > size {
+            return Err(parts::too_short(range, size, key, &self.location()));
+        }
+        if first != range.start || last.checked_add(1) != Some(range.end) {
+            let why = format!("bytes {first} to {last} came, asked for were {} to {}", range.start, range.end - 1);
+            return Err(StoreError::unavailable(key, self.location(), why));
+        }
+        let meta = self.meta_of_read(key, &reply)?;
+        Ok((Meta { size: range.end - range.start, ..meta }, body))
+    }
+
     /// What a HEAD's 404 means: it has no body that would tell whether the object is missing or the bucket.
     async fn missing(&self, key: &str, cause: Cause) -> StoreError {
         let asked =
@@ -248,6 +309,13 @@ impl S3Store {
             Err(error) => refusal::explain(error, key, self.location()),
         }
     }
+}
+
+/// `bytes 0-9/100`: first, last, and the object's size.
+fn content_range(text: &str) -> Option<(u64, u64, u64)> {
+    let (range, size) = text.strip_prefix("bytes ")?.split_once('/')?;
+    let (first, last) = range.split_once('-')?;
+    Some((first.parse().ok()?, last.parse().ok()?, size.parse().ok()?))
 }
 
 /// Servers other than AWS rarely have a DNS name for every bucket.
@@ -278,23 +346,31 @@ impl Store for S3Store {
         Ok(body::stream(body, meta, self.location()))
     }
 
+    async fn read_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
+        check_key(key, &self.location())?;
+        parts::check_range(&range, key, &self.location())?;
+        if range.is_empty() {
+            // HTTP has no empty range.
+            let size = self.head(key).await?.size;
+            let fits = range.end <= size;
+            return fits.then(Bytes::new).ok_or_else(|| parts::too_short(&range, size, key, &self.location()));
+        }
+        let mut repeats = 0;
+        loop {
+            let (meta, body) = self.fetch_range(key, &range).await?;
+            match body::whole(body, &meta, &self.location()).await {
+                Ok(body) => return Ok(body),
+                Err(error) if repeats == REPEATS => return Err(error),
+                Err(_) => self.pause(repeats).await,
+            }
+            repeats += 1;
+        }
+    }
+
     async fn head(&self, key: &str) -> Result<Meta, StoreError> {
         check_key(key, &self.location())?;
-        let asked = self
-            .client
-            .head_object()
-            .bucket(&self.options.bucket)
-            .key(self.full_key(key))
-            .set_expected_bucket_owner(self.owner())
-            .send()
-            .await;
-        match asked {
-            Ok(reply) => self.meta(key.to_owned(), reply.content_length, reply.e_tag.as_deref(), reply.last_modified),
-            Err(error) if refusal::of(&error) == Refusal::Unnamed => {
-                Err(self.missing(key, refusal::cause(error)).await)
-            }
-            Err(error) => Err(refusal::explain(error, key, self.location())),
-        }
+        let reply = self.ask_head(key, None).await?;
+        self.meta_of_head(key, &reply)
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<Meta>, StoreError> {
@@ -332,6 +408,15 @@ impl Store for S3Store {
 
     async fn create(&self, key: &str, body: Bytes) -> Result<Version, StoreError> {
         self.write(key, body, Condition::Absent).await
+    }
+
+    async fn upload(&self, key: &str) -> Result<Box<dyn Upload>, StoreError> {
+        Ok(Box::new(S3Upload::begin(self, key).await?))
+    }
+
+    async fn resume(&self, key: &str, token: &str) -> Result<Option<Box<dyn Upload>>, StoreError> {
+        let upload = S3Upload::resume(self, key, token).await?;
+        Ok(upload.map(|upload| Box::new(upload) as Box<dyn Upload>))
     }
 
     async fn replace(&self, key: &str, body: Bytes, expected: &Version) -> Result<Version, StoreError> {

@@ -2,7 +2,8 @@
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::MetadataExt;
+use std::ops::Range;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -10,15 +11,19 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::lock::{self, Lock};
+use super::upload;
+use crate::store::parts;
 use crate::store::{Cause, Meta, Object, StoreError, Version, check_key, check_prefix};
 
 /// The folder's own folder: the lock and temporary files.
-const OWN: &str = ".perennial";
+pub(super) const OWN: &str = ".perennial";
 /// What is replaced (pointer, records) is small and known by its hash. Archives are not: to tell their version by
 /// content, every listing would read the whole repository.
 const HASHED_UP_TO: u64 = 1 << 20;
 /// No write takes this long, so an older temporary file is a crash's.
 const LEFT_BEHIND: Duration = Duration::from_secs(24 * 60 * 60);
+/// An upload may take days and be taken up again after days, but one that no part has come to for this long is over.
+const UPLOAD_LEFT_BEHIND: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 #[derive(Clone, Debug)]
 pub(super) struct Disk {
@@ -68,6 +73,23 @@ impl Disk {
         let version = if is_hashed(&metadata) { hash_version(&body) } else { place_version(&metadata) };
         let meta = self.meta(key, &metadata, version)?;
         Ok(Object { meta: Meta { size: body.len() as u64, ..meta }, body: body.into() })
+    }
+
+    pub(super) fn read_range(&self, key: &str, range: &Range<u64>) -> Result<Bytes, StoreError> {
+        parts::check_range(range, key, &self.location())?;
+        let file = self.open(key)?;
+        let size = file.metadata().map_err(|error| self.explain(key, error))?.len();
+        if range.end > size {
+            return Err(parts::too_short(range, size, key, &self.location()));
+        }
+        let length = usize::try_from(range.end - range.start)
+            .map_err(|error| StoreError::invalid(key, self.location(), error))?;
+        let mut bytes = vec![0; length];
+        file.read_exact_at(&mut bytes, range.start).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => StoreError::corrupt(key, self.location(), "it was cut while it was read"),
+            _ => self.explain(key, error),
+        })?;
+        Ok(bytes.into())
     }
 
     pub(super) fn head(&self, key: &str) -> Result<Meta, StoreError> {
@@ -172,19 +194,23 @@ impl Disk {
 
     fn lock(&self, key: &str) -> Result<Lock, StoreError> {
         self.make_own(key)?;
-        lock::take(&self.root.join(OWN).join("lock")).map_err(|error| self.explain(key, error))
+        lock::take(&self.own().join("lock")).map_err(|error| self.explain(key, error))
     }
 
     fn write_temporary(&self, key: &str, body: &[u8]) -> Result<Temporary, StoreError> {
         self.make_own(key)?;
-        let own = self.root.join(OWN);
+        let own = self.own();
         remove_left_behind(&own).map_err(|error| self.explain(key, error))?;
         let path = own.join(format!("{:032x}.tmp", rand::random::<u128>()));
         Temporary::write(path, body).map_err(|error| self.explain(key, error))
     }
 
-    fn make_own(&self, key: &str) -> Result<(), StoreError> {
-        match fs::create_dir(self.root.join(OWN)) {
+    pub(super) fn own(&self) -> PathBuf {
+        self.root.join(OWN)
+    }
+
+    pub(super) fn make_own(&self, key: &str) -> Result<(), StoreError> {
+        match fs::create_dir(self.own()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.check_root(key)?;
                 Err(self.explain(key, error))
@@ -196,7 +222,7 @@ impl Disk {
 
     /// Makes the missing folders from the top, each synced into its parent, so that a power cut loses none of them
     /// under an object that was reported as written. The root itself is never made.
-    fn make_parent(&self, path: &Path) -> io::Result<()> {
+    pub(super) fn make_parent(&self, path: &Path) -> io::Result<()> {
         let Some(parent) = path.parent() else { return Ok(()) };
         let missing: Vec<&Path> =
             parent.ancestors().take_while(|folder| *folder != self.root && !folder.is_dir()).collect();
@@ -210,7 +236,7 @@ impl Disk {
         Ok(())
     }
 
-    fn path(&self, key: &str) -> Result<PathBuf, StoreError> {
+    pub(super) fn path(&self, key: &str) -> Result<PathBuf, StoreError> {
         check_key(key, &self.location())?;
         if is_own(key) {
             return Err(StoreError::invalid(key, self.location(), format!("{OWN} is the folder's own")));
@@ -254,7 +280,7 @@ impl Disk {
         Ok(Meta { key: key.to_owned(), size: metadata.len(), version, modified })
     }
 
-    fn explain(&self, key: &str, error: io::Error) -> StoreError {
+    pub(super) fn explain(&self, key: &str, error: io::Error) -> StoreError {
         use io::ErrorKind as Kind;
         let make: fn(&str, String, Cause) -> StoreError = match error.kind() {
             Kind::PermissionDenied | Kind::ReadOnlyFilesystem => StoreError::denied,
@@ -300,13 +326,17 @@ impl Drop for Temporary {
     }
 }
 
-fn remove_left_behind(own: &Path) -> io::Result<()> {
+pub(super) fn remove_left_behind(own: &Path) -> io::Result<()> {
     let now = SystemTime::now();
     for entry in fs::read_dir(own)? {
         let path = entry?.path();
-        let is_old = |modified: SystemTime| now.duration_since(modified).is_ok_and(|age| age > LEFT_BEHIND);
-        let old = path.metadata().and_then(|metadata| metadata.modified()).is_ok_and(is_old);
-        if old && path.extension().is_some_and(|extension| extension == "tmp") {
+        let patience = match path.extension().and_then(|extension| extension.to_str()) {
+            Some("tmp") => LEFT_BEHIND,
+            Some(upload::DATA | upload::RECORD) => UPLOAD_LEFT_BEHIND,
+            _ => continue,
+        };
+        let is_old = |modified: SystemTime| now.duration_since(modified).is_ok_and(|age| age > patience);
+        if path.metadata().and_then(|metadata| metadata.modified()).is_ok_and(is_old) {
             fs::remove_file(&path).or_else(|error| if is_absence(&error) { Ok(()) } else { Err(error) })?;
         }
     }
@@ -314,7 +344,7 @@ fn remove_left_behind(own: &Path) -> io::Result<()> {
 }
 
 /// Nothing of that name, or an object where a folder would have to be.
-fn is_absence(error: &io::Error) -> bool {
+pub(super) fn is_absence(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
@@ -335,7 +365,7 @@ fn place_version(metadata: &Metadata) -> Version {
     Version::new(format!("place-{}-{}-{seconds}.{nanoseconds:09}", metadata.len(), metadata.ino()))
 }
 
-fn sync_parent(path: &Path) -> io::Result<()> {
+pub(super) fn sync_parent(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
 }
 

@@ -31,6 +31,48 @@ pub(super) fn of<E: ProvideErrorMetadata>(error: &SdkError<E>) -> Refusal {
     }
 }
 
+/// Why an upload was not completed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Completion {
+    /// A part is missing, shorter than it has to be, or not what was named; or they do not make the whole.
+    BadParts,
+    /// The upload was completed, aborted or ended.
+    UnknownUpload,
+    /// 412: an object is there.
+    Condition,
+    /// 409: a conflicting write was in flight.
+    Conflict,
+    Other,
+}
+
+/// The decision that a refused completion asks for.
+pub(super) fn at_completion<E: ProvideErrorMetadata>(error: &SdkError<E>) -> Completion {
+    if is_unknown_upload(error) {
+        return Completion::UnknownUpload;
+    }
+    let code = error.as_service_error().and_then(ProvideErrorMetadata::code);
+    if let Some("InvalidPart" | "InvalidPartOrder" | "EntityTooSmall" | "BadDigest" | "XAmzContentChecksumMismatch") =
+        code
+    {
+        return Completion::BadParts;
+    }
+    match of(error) {
+        Refusal::Condition => Completion::Condition,
+        Refusal::Conflict => Completion::Conflict,
+        _ => Completion::Other,
+    }
+}
+
+/// The reply's status, where there was one.
+pub(super) fn status<E>(error: &SdkError<E>) -> Option<u16> {
+    error.raw_response().map(|reply| reply.status().as_u16())
+}
+
+/// The upload is over, or never was.
+pub(super) fn is_unknown_upload<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
+    error.as_service_error().and_then(ProvideErrorMetadata::code) == Some("NoSuchUpload")
+}
+
 /// An SDK error as the store's.
 pub(super) fn explain<E>(error: SdkError<E>, key: &str, location: String) -> StoreError
 where
