@@ -14,6 +14,7 @@
 //! | [`alert`] | what a person is told, and in which words |
 //! | [`event`] | the AWS events that wake the functions |
 //! | [`metrics`] | CloudWatch metrics in the embedded metric format |
+//! | [`encryption`] | client-side encryption: data keys, where the key that wraps them comes from, rotation |
 //! | [`secret`] | the engine's API key, from where the settings say |
 //! | [`function`] | what every Lambda function does at its start and edge |
 //! | [`aws`] | the few AWS calls the core makes, as small traits |
@@ -22,6 +23,7 @@
 
 pub mod alert;
 pub mod aws;
+pub mod encryption;
 pub mod event;
 #[cfg(feature = "lambda")]
 pub mod function;

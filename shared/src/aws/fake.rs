@@ -12,6 +12,7 @@ use jiff::Timestamp;
 
 use super::auto_scaling::{AutoScalingApi, LifecycleAction, LifecycleResult, LifecycleState, Member};
 use super::ec2::{Address, Ec2Api, Instance};
+use super::kms::{Encrypted, KmsApi};
 use super::secrets_manager::SecretsApi;
 use super::sns::SnsApi;
 use super::ssm::{Command, CommandStatus, Order, SsmApi};
@@ -43,6 +44,8 @@ pub struct State {
     pub faults: Vec<AwsError>,
     /// Secrets by name.
     pub secrets: BTreeMap<String, String>,
+    /// KMS keys by id, and whether each is enabled.
+    pub kms_keys: BTreeMap<String, bool>,
     /// Parameters by name.
     pub parameters: BTreeMap<String, String>,
     /// What `commands` says the time is.
@@ -119,6 +122,17 @@ impl FakeAws {
     /// Adds a secret.
     pub fn put_secret(&self, name: &str, text: &str) {
         self.state().secrets.insert(name.into(), text.into());
+    }
+
+    /// Adds an enabled KMS key; its ARN.
+    pub fn add_kms_key(&self, id: &str) -> String {
+        self.state().kms_keys.insert(id.into(), true);
+        kms_arn(id)
+    }
+
+    /// Disables a KMS key.
+    pub fn disable_kms_key(&self, id: &str) {
+        self.state().kms_keys.insert(id.into(), false);
     }
 
     fn call(&self, call: &'static str) -> Result<MutexGuard<'_, State>, AwsError> {
@@ -333,5 +347,56 @@ impl SecretsApi for FakeAws {
         let state = self.call(call)?;
         let missing = || error(call, AwsErrorKind::NotFound, "ResourceNotFoundException", name.into());
         state.secrets.get(name).cloned().ok_or_else(missing)
+    }
+}
+
+fn kms_arn(id: &str) -> String {
+    format!("arn:aws:kms:eu-west-1:111122223333:key/{id}")
+}
+
+/// The id of an enabled key, out of its id or ARN.
+fn kms_key<'a>(state: &State, call: &'static str, key: &'a str) -> Result<&'a str, AwsError> {
+    let id = key.rsplit('/').next().unwrap_or(key);
+    match state.kms_keys.get(id) {
+        Some(true) => Ok(id),
+        Some(false) => {
+            let text = format!("{} is disabled.", kms_arn(id));
+            Err(error(call, AwsErrorKind::Refused, "DisabledException", text))
+        }
+        None => {
+            let text = format!("Key '{}' does not exist", kms_arn(id));
+            Err(error(call, AwsErrorKind::NotFound, "NotFoundException", text))
+        }
+    }
+}
+
+/// What the fake's ciphertexts hold: key id, context, a number that makes each different, and the plain bytes.
+type KmsBlob = (String, String, u32, Vec<u8>);
+
+#[async_trait]
+impl KmsApi for FakeAws {
+    async fn encrypt(&self, key: &str, plain: &[u8], context: &str) -> Result<Encrypted, AwsError> {
+        let call = "kms:Encrypt";
+        let state = self.call(call)?;
+        let id = kms_key(&state, call, key)?;
+        if !(1..=4096).contains(&plain.len()) {
+            let text = "1 validation error detected: Value at 'plaintext' failed to satisfy constraint".into();
+            return Err(error(call, AwsErrorKind::Refused, "ValidationException", text));
+        }
+        let blob: KmsBlob = (id.into(), context.into(), rand::random(), plain.into());
+        Ok(Encrypted { key_arn: kms_arn(id), ciphertext: serde_json::to_vec(&blob).unwrap_or_default() })
+    }
+
+    async fn decrypt(&self, key: &str, ciphertext: Vec<u8>, context: &str) -> Result<Vec<u8>, AwsError> {
+        let call = "kms:Decrypt";
+        let state = self.call(call)?;
+        let id = kms_key(&state, call, key)?;
+        let invalid = || error(call, AwsErrorKind::Refused, "InvalidCiphertextException", "UnknownError".into());
+        let (by, within, _, plain): KmsBlob = serde_json::from_slice(&ciphertext).map_err(|_| invalid())?;
+        if by != id {
+            let text = "The key ID in the request does not identify a CMK that can perform this operation.".into();
+            return Err(error(call, AwsErrorKind::Refused, "IncorrectKeyException", text));
+        }
+        if within == context { Ok(plain) } else { Err(invalid()) }
     }
 }

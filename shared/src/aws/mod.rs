@@ -9,6 +9,7 @@ pub mod auto_scaling;
 pub mod ec2;
 #[cfg(all(feature = "lambda", any(test, feature = "testing")))]
 pub mod fake;
+pub mod kms;
 pub mod secrets_manager;
 pub mod sns;
 pub mod ssm;

@@ -3,11 +3,13 @@
 //! Unknown keys are refused and every value is checked, because a setting that is silently ignored in a disaster
 //! recovery tool is found out on the worst day. Every error names the file, the key, the value and what is allowed.
 
+mod encryption;
 mod parse;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use encryption::{EncryptionSettings, KeySettings, TokenSource, VaultSettings};
 pub use parse::{SettingsError, parse};
 
 /// The database engines that can be a target.
@@ -44,6 +46,8 @@ pub struct Target {
     pub data_dir: Option<PathBuf>,
     /// Where the backups are.
     pub repository: RepositorySettings,
+    /// Client-side encryption; `None` stores backups as the repository's own encryption protects them.
+    pub encryption: Option<EncryptionSettings>,
     /// The Auto Scaling group of one; `None` for a database that is only backed up.
     pub auto_scaling: Option<AutoScaling>,
     /// The stable address; `None` where clients find the instance in another way.

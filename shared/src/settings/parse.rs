@@ -10,6 +10,7 @@ use jiff::SignedDuration;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::encryption::{self, RawEncryption};
 use super::{
     AutoScaling, BackupPolicy, Checks, ElasticIp, EmptyRepository, Endpoint, Engine, RepositorySettings, RestorePolicy,
     SecretSource, Target,
@@ -46,7 +47,7 @@ pub fn parse(file: &str, text: &str) -> Result<Target, SettingsError> {
         .map_err(|e| SettingsError::Syntax { file: file.into(), message: e.to_string() })?;
     let raw: Raw = serde_path_to_error::deserialize(&value).map_err(|e| {
         let key = e.path().to_string();
-        Check { file, all: &value }.error(&key, &e.into_inner().to_string())
+        Check { file, all: &value }.unreadable(&key, &e.into_inner().to_string())
     })?;
     raw.check(&Check { file, all: &value })
 }
@@ -62,6 +63,7 @@ struct Raw {
     host_name: Option<String>,
     data_dir: Option<PathBuf>,
     repository: RawRepository,
+    encryption: Option<RawEncryption>,
     auto_scaling: Option<RawAutoScaling>,
     endpoint: Option<RawEndpoint>,
     #[serde(default)]
@@ -150,6 +152,11 @@ struct RawChecks {
     max_load_per_cpu: Option<f64>,
 }
 
+/// The first step of a key.
+fn area(key: &str) -> &str {
+    key.split(['.', '[']).next().unwrap_or_default()
+}
+
 fn default_url() -> String {
     "http://127.0.0.1:8080".into()
 }
@@ -159,33 +166,50 @@ const API_KEY_ALLOWED: &str =
     "exactly one of: secret (name or ARN in Secrets Manager), env (variable name), file (absolute path)";
 
 /// What the checks need to name what is wrong.
-struct Check<'a> {
+pub(super) struct Check<'a> {
     file: &'a str,
     all: &'a Value,
 }
 
 impl Check<'_> {
-    fn error(&self, key: &str, allowed: &str) -> SettingsError {
-        let found = key.split('.').try_fold(self.all, |node, part| node.get(part));
+    /// A value that is of the wrong shape; below a secret's place serde's words are not repeated, for they quote it.
+    fn unreadable(&self, key: &str, message: &str) -> SettingsError {
+        let allowed = match area(key) {
+            "api_key" => API_KEY_ALLOWED,
+            "encryption" => encryption::SHAPE,
+            _ => message,
+        };
+        self.error(key, allowed)
+    }
+
+    pub(super) fn error(&self, key: &str, allowed: &str) -> SettingsError {
         // Whoever puts the key itself where only its place belongs must not meet it again in a log.
-        let secret = key.split('.').next() == Some("api_key");
-        let value = match found {
+        let secret = ["api_key", "encryption"].contains(&area(key));
+        let value = match self.find(key) {
             Some(_) if secret => "(hidden)".into(),
             Some(Value::Object(map)) => format!("{{{}}}", map.keys().cloned().collect::<Vec<_>>().join(", ")),
             Some(value) => value.to_string(),
             None => "(nothing)".into(),
         };
         let key = if key.is_empty() || key == "." { "(top level)" } else { key };
-        let allowed = if secret { API_KEY_ALLOWED } else { allowed };
         SettingsError::Key { file: self.file.into(), key: key.into(), value, allowed: allowed.into() }
     }
 
-    fn that(&self, fits: bool, key: &str, allowed: &str) -> Result<(), SettingsError> {
+    /// What stands at `a.b[0].c`.
+    fn find(&self, key: &str) -> Option<&Value> {
+        let steps = key.split(['.', '[']).map(|step| step.trim_end_matches(']'));
+        steps.fold(Some(self.all), |node, step| match node? {
+            Value::Array(all) => all.get(step.parse::<usize>().ok()?),
+            node => node.get(step),
+        })
+    }
+
+    pub(super) fn that(&self, fits: bool, key: &str, allowed: &str) -> Result<(), SettingsError> {
         if fits { Ok(()) } else { Err(self.error(key, allowed)) }
     }
 
     /// A name of letters, digits and `extra`, as long as AWS lets it be.
-    fn name(&self, key: &str, value: &str, longest: usize, extra: &str) -> Result<(), SettingsError> {
+    pub(super) fn name(&self, key: &str, value: &str, longest: usize, extra: &str) -> Result<(), SettingsError> {
         let fits = (1..=longest).contains(&value.len())
             && value.chars().all(|c| c.is_ascii_alphanumeric() || extra.contains(c));
         self.that(fits, key, &format!("1 to {longest} letters, digits or any of {extra:?}"))
@@ -231,6 +255,7 @@ impl Raw {
             engine: Engine::Weaviate,
             api_key: self.api_key.map(|s| s.check(check)).transpose()?,
             repository: self.repository.check(check)?,
+            encryption: self.encryption.map(|e| e.check(check)).transpose()?,
             auto_scaling: self.auto_scaling.map(|a| a.check(&self.name, check)).transpose()?,
             endpoint: self.endpoint.map(|e| e.check(check)).transpose()?,
             backup: self.backup.check(check)?,
