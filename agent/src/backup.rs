@@ -5,6 +5,8 @@
 //! objects that no manifest names, or a manifest that no pointer names; both are whole or ignored, and the next
 //! backup has another id. A capture that a killed run left running in the engine is cancelled by the next one.
 
+mod archived;
+pub mod chain;
 mod inventory;
 mod objects;
 mod owner;
@@ -16,6 +18,7 @@ use jiff::Timestamp;
 use perennial_shared::id::{BackupId, Generation};
 use perennial_shared::manifest::{self, BackupKind, Manifest, Reason, Sample};
 use perennial_shared::repository::Repository;
+use perennial_shared::settings::Engine as Kind;
 
 use crate::context::Context;
 use crate::engine::{Engine, EngineError, Identity, Place, Step};
@@ -40,6 +43,10 @@ pub struct Wish {
     pub instance: Option<String>,
     /// The generation that a function saw when it asked for this; a later one means that the target was taken over since.
     pub generation: Option<Generation>,
+    /// Base or increment, where the engine's files are archived.
+    pub kind: chain::Kind,
+    /// Read files again although they look unchanged.
+    pub reread: bool,
 }
 
 /// A published backup.
@@ -60,6 +67,19 @@ impl Made {
 
 /// Takes and publishes a backup. The caller holds the target's lock.
 pub async fn create(context: &Context, wish: &Wish, watch: &dyn Watch) -> Result<Made, Failure> {
+    if context.target.engine == Kind::Files {
+        return tokio::select! {
+            made = archived::create(context, wish, watch) => made,
+            () = told_to_stop() => {
+                let message = "the backup was told to stop; nothing was published";
+                Err(Failure::new(Exit::Failed, "Interrupted", message))
+            }
+        };
+    }
+    if wish.kind == chain::Kind::Incremental {
+        let message = "the engine's own backup is always a base; say --type base, or nothing";
+        return Err(Failure::new(Exit::Usage, "NoIncrement", message));
+    }
     let deadline = Instant::now() + context.target.backup.timeout;
     let engine = context.engine().await?;
     let work = Work { context, engine: &*engine, wish, watch, deadline, capturing: Mutex::default() };
@@ -242,6 +262,7 @@ impl Work<'_> {
             size_bytes,
             collections,
             objects,
+            archive: None,
             tool_version: env!("CARGO_PKG_VERSION").into(),
         }
     }

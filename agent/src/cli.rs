@@ -1,9 +1,12 @@
 //! The command line.
 
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use perennial_shared::id::{BackupId, RunId};
 
+use crate::backup::chain::Kind;
 use crate::commands::{self, Outcome};
 use crate::context::{Context, Source};
 use crate::failure::{Exit, Failure};
@@ -66,7 +69,7 @@ enum Command {
 #[derive(Debug, Subcommand)]
 enum Backup {
     /// Take a backup and publish it as the newest.
-    Create,
+    Create(Create),
     /// Every backup in the repository, and what is wrong with any.
     List,
     /// What one backup holds.
@@ -75,6 +78,16 @@ enum Backup {
     Verify(Which),
     /// Bring a backup back into an empty database, and compare it with its manifest.
     Restore(Restore),
+}
+
+#[derive(Debug, Args)]
+struct Create {
+    /// Which kind of backup, where Perennial archives the engine's files itself.
+    #[arg(long = "type", value_enum, default_value_t)]
+    kind: Kind,
+    /// Read all files, also those that look unchanged by size, times and inode.
+    #[arg(long)]
+    reread: bool,
 }
 
 /// The newest backup, or one by its id.
@@ -102,6 +115,17 @@ struct Restore {
     /// Check everything and say what would be done, but change nothing.
     #[arg(long)]
     dry_run: bool,
+    /// Only files whose path in the data folder matches; may be said several times. Needs --to.
+    #[arg(long, value_name = "GLOB", requires = "to")]
+    include: Vec<String>,
+    /// Into this folder, which is made, instead of the data folder.
+    #[arg(long, value_name = "DIR", value_parser = absolute)]
+    to: Option<PathBuf>,
+}
+
+/// So that a later change of the working folder changes nothing.
+fn absolute(text: &str) -> std::io::Result<PathBuf> {
+    std::path::absolute(text)
 }
 
 impl Cli {
@@ -136,13 +160,15 @@ impl Cli {
             Command::Doctor => commands::doctor::run(&context).await,
             Command::Status => commands::status::run(&context).await,
             Command::Run { run } => commands::run::run(&context, &run, &*watch).await,
-            Command::Backup(Backup::Create) => commands::backup_create::run(&context, &*watch).await,
+            Command::Backup(Backup::Create(Create { kind, reread })) => {
+                commands::backup_create::run(&context, kind, reread, &*watch).await
+            }
             Command::Backup(Backup::List) => commands::backup_list::run(&context).await,
             Command::Backup(Backup::Show(which)) => commands::backup_show::run(&context, which.id.as_ref()).await,
             Command::Backup(Backup::Verify(which)) => commands::backup_verify::run(&context, which.id.as_ref()).await,
-            Command::Backup(Backup::Restore(Restore { which, replace, yes, dry_run })) => {
-                let wish = crate::restore::Wish { replace, dry_run };
-                commands::backup_restore::run(&context, which.id.as_ref(), wish, yes, &*watch).await
+            Command::Backup(Backup::Restore(Restore { which, replace, yes, dry_run, include, to })) => {
+                let wish = crate::restore::Wish { replace, dry_run, include, to };
+                commands::backup_restore::run(&context, which.id.as_ref(), &wish, yes, &*watch).await
             }
             Command::Completion { shell } => Ok(commands::completion::script(shell)),
         }

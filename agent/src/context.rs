@@ -80,6 +80,10 @@ impl Context {
                     Options { host_name: self.target.host_name.clone(), data_dir: self.target.data_dir.clone() };
                 Ok(Box::new(Weaviate::new(&self.target.url, key.as_ref(), options)?))
             }
+            Kind::Files => {
+                let message = "this target is a folder of files: there is no database to ask";
+                Err(Failure::new(Exit::Usage, "NoDatabase", message))
+            }
         }
     }
 

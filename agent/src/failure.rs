@@ -1,5 +1,6 @@
 //! How a command ends when it does not succeed: a stable word, a sentence, an exit code.
 
+use perennial_shared::archive::objects::ReadError;
 use perennial_shared::aws::{AwsError, AwsErrorKind, chain};
 use perennial_shared::manifest::ManifestError;
 use perennial_shared::repository::{PointerError, RepositoryError};
@@ -8,6 +9,8 @@ use perennial_shared::secret::SecretError;
 use perennial_shared::settings::SettingsError;
 use perennial_shared::store::StoreError;
 
+use crate::archive::create::ArchiveError;
+use crate::archive::restore::RestoreError;
 use crate::engine::EngineError;
 
 /// Exit codes, a contract with scripts; `perennial --help` lists them.
@@ -83,6 +86,39 @@ impl From<StoreError> for Failure {
             _ => (Exit::Failed, "RepositoryFailed"),
         };
         Self::new(exit, code, chain(&error))
+    }
+}
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Store(e) => e.into(),
+            e @ ReadError::Damaged { .. } => Self::new(Exit::Problems, "BackupDamaged", e.to_string()),
+        }
+    }
+}
+
+impl From<ArchiveError> for Failure {
+    fn from(error: ArchiveError) -> Self {
+        match error {
+            ArchiveError::Store(e) | ArchiveError::Parent(ReadError::Store(e)) => e.into(),
+            e @ ArchiveError::Parent(_) => Self::new(
+                Exit::Problems,
+                "ParentDamaged",
+                format!("{e}; `--type base` makes a backup that does not need it"),
+            ),
+            e @ ArchiveError::Local(_) => Self::new(Exit::Failed, "FilesUnreadable", e.to_string()),
+            e @ ArchiveError::Stopped => Self::new(Exit::Failed, "Interrupted", e.to_string()),
+        }
+    }
+}
+
+impl From<RestoreError> for Failure {
+    fn from(error: RestoreError) -> Self {
+        match error {
+            RestoreError::Read(e) => e.into(),
+            RestoreError::Local(e) => Self::new(Exit::Failed, "FilesUnwritable", e.to_string()),
+        }
     }
 }
 

@@ -6,17 +6,21 @@
 //! | [`engine`] | what is asked of a database engine |
 //! | [`engines`] | the engines |
 //! | [`context`] | one target's settings, repository and engine |
+//! | [`archive`] | folders into archives and back |
 //! | [`mod@backup`] | taking and publishing a backup |
 //! | [`mod@restore`] | bringing one back and comparing it |
 //! | [`cli`], [`commands`] | the command line and its verbs |
+//! | [`command`] | programs of the user's around captures and restores |
 //! | [`state`] | what is remembered on this machine |
 //! | [`instance`] | which EC2 instance this is |
 //! | [`watch`] | telling somebody how far a command is |
 //! | [`failure`] | how a command ends without success |
 //! | [`failpoint`] | where a test can end the program |
 
+pub mod archive;
 pub mod backup;
 pub mod cli;
+pub mod command;
 pub mod commands;
 pub mod context;
 pub mod engine;

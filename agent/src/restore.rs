@@ -5,17 +5,20 @@
 //! queries find what they found then. A crash leaves a marker on this machine; the same restore begun again goes on: it waits for an engine that is still at
 //! work, keeps what is complete, and removes what is half there.
 
+mod archived;
 pub mod choose;
 mod compare;
 mod damage;
 pub mod room;
 
+use std::path::PathBuf;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use perennial_shared::manifest::Manifest;
 use perennial_shared::resolve::Candidate;
+use perennial_shared::settings::Engine as Kind;
 use serde::Serialize;
 
 use crate::context::Context;
@@ -29,12 +32,16 @@ use crate::watch::{Progress, Watch, alive};
 const READY: Duration = Duration::from_secs(600);
 
 /// What a restore is asked to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Wish {
     /// Delete what is in the engine first.
     pub replace: bool,
     /// Check everything and change nothing.
     pub dry_run: bool,
+    /// Only files that match one of these globs, of a backup made of archives.
+    pub include: Vec<String>,
+    /// Into this folder instead of the data folder; the engine is not touched.
+    pub to: Option<PathBuf>,
 }
 
 /// A finished restore.
@@ -62,9 +69,18 @@ pub struct Restored {
 pub async fn restore(
     context: &Context,
     candidate: &Candidate,
-    wish: Wish,
+    wish: &Wish,
     watch: &dyn Watch,
 ) -> Result<Restored, Failure> {
+    let is_archive = candidate.manifest.as_ref().is_some_and(|m| m.archive.is_some());
+    if is_archive || context.target.engine == Kind::Files {
+        return archived::restore(context, candidate, wish, watch).await;
+    }
+    if wish.to.is_some() || !wish.include.is_empty() {
+        let message =
+            "--include and --to are for backups made of archives; the engine's own is restored by the engine, whole";
+        return Err(Failure::new(Exit::Usage, "NotAnArchive", message));
+    }
     let begun = Instant::now();
     let engine = context.engine().await?;
     let work = Work {
@@ -90,7 +106,7 @@ struct Work<'a> {
     manifest: Option<&'a Manifest>,
     place: Place,
     state: State,
-    wish: Wish,
+    wish: &'a Wish,
     watch: &'a dyn Watch,
     deadline: Instant,
 }

@@ -4,9 +4,12 @@
 //! |---|---|
 //! | `lock` | held by the one command that changes something; the system lets go of it when the process ends |
 //! | `restore.json` | the last restore: which backup, and whether it was finished |
+//! | `uploads.json` | the uploads of a backup that is being made |
 //!
 //! `restore.json` is written before anything is put into the engine, whole or not at all. So after a crash the next restore
 //! knows that the collections it finds are the remains of its own and may be removed.
+
+pub mod uploads;
 
 use std::fs::File;
 use std::io::{ErrorKind, Write};

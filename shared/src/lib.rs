@@ -7,6 +7,7 @@
 //! | [`store`] | a bucket or folder with conditional writes, and what can go wrong with it |
 //! | [`manifest`] | the immutable description of one backup, format 1 |
 //! | [`pointer`] | the one mutable object of a target, moved by compare-and-set |
+//! | [`archive`] | the archive format: chunks, frames, pages, tar headers |
 //! | [`repository`] | the keys of a target's repository and what may be done with them |
 //! | [`run`] | claims, progress and results of restores and backups |
 //! | [`resolve`] | which backup a restore starts from |
@@ -22,6 +23,7 @@
 //! AWS SDK types stop in [`aws`] and [`store`]: the rest of the crate is ordinary data and decisions.
 
 pub mod alert;
+pub mod archive;
 pub mod aws;
 pub mod encryption;
 pub mod event;

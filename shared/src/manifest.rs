@@ -12,6 +12,8 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::archive::frame::Algorithm;
+use crate::archive::index::Root;
 use crate::id::{BackupId, Generation};
 
 /// The manifest format that this version writes and the newest it reads.
@@ -85,6 +87,9 @@ pub struct Manifest {
     pub collections: Vec<Collection>,
     /// Every object of the backup.
     pub objects: Vec<ObjectEntry>,
+    /// What a backup made of archives has more; absent for the engine's own.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub archive: Option<Archive>,
     /// Version of the program that wrote this.
     pub tool_version: String,
 
@@ -99,6 +104,54 @@ pub struct Manifest {
     pub latest_snapshot_size_in_mb: u64,
     /// Whole seconds, rounded up (the boot scripts' name).
     pub latest_snapshot_upload_duration_in_seconds: u64,
+}
+
+/// A backup made of archives: with it the manifest needs no other manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Archive {
+    /// The base of the chain; the backup itself, if it is one.
+    pub base: BackupId,
+    /// How many increments after the base this is.
+    pub position: u32,
+    /// Why it is a base or an increment.
+    pub because: String,
+    /// Regular files.
+    pub files: u64,
+    /// Sum of their sizes, bytes.
+    pub data_bytes: u64,
+    /// Bytes of files that had to be read.
+    pub read_bytes: u64,
+    /// Bytes of chunks that are new in this backup, before compression.
+    pub new_bytes: u64,
+    /// Top of the index.
+    pub index: Root,
+    /// Every object of the chain that the index may point to, by number. An increment's table begins with its parent's.
+    pub objects: Vec<ArchiveObject>,
+    /// Which key the objects are encrypted with; absent when they are not.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub key_id: Option<String>,
+}
+
+/// An object of a chain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArchiveObject {
+    /// Backup that it belongs to.
+    pub backup_id: BackupId,
+    /// Key below that backup's folder.
+    pub key: String,
+    /// Bytes.
+    pub size: u64,
+    /// SHA-256 of the object, as `sha256sum` prints it.
+    pub sha256: String,
+    /// How its frames are compressed.
+    pub compression: Algorithm,
+}
+
+impl ArchiveObject {
+    /// Key in the repository.
+    pub fn full_key(&self) -> String {
+        format!("backups/{}/{}", self.backup_id, self.key)
+    }
 }
 
 /// One collection of the engine.
@@ -212,28 +265,59 @@ impl Manifest {
         let mut seen = BTreeSet::new();
         let mut sum = 0_u64;
         for object in &self.objects {
-            let inside = !object.key.starts_with('/')
-                && !object.key.contains(['\\', '\0'])
-                && object.key.split('/').all(|part| !part.is_empty() && part != "." && part != "..");
-            if !inside {
+            if !is_inside(&object.key) {
                 return Err(format!("object key {:?} leaves the backup's folder", object.key));
             }
             if !seen.insert(&object.key) {
                 return Err(format!("object key {:?} stands twice", object.key));
             }
-            if object.sha256.len() != 64 || !object.sha256.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+            if !is_sha256(&object.sha256) {
                 return Err(format!("object {:?} has no SHA-256", object.key));
             }
             sum = sum.checked_add(object.size).ok_or("the sizes of its objects overflow")?;
         }
-        if self.objects.is_empty() {
-            return Err("it names no object".into());
+        match &self.archive {
+            Some(archive) => self.check_archive(archive)?,
+            None if self.objects.is_empty() => return Err("it names no object".into()),
+            None => {}
         }
         if sum != self.size_bytes {
             return Err(format!("size_bytes is {}, its objects add up to {sum}", self.size_bytes));
         }
         Ok(())
     }
+
+    /// The table of objects must hold together with the backup's own objects, and be of one chain.
+    fn check_archive(&self, archive: &Archive) -> Result<(), String> {
+        for object in &archive.objects {
+            if !is_inside(&object.key) || !is_sha256(&object.sha256) {
+                return Err(format!("the archive {:?} has no usable key or SHA-256", object.key));
+            }
+        }
+        let own = archive.objects.iter().filter(|o| o.backup_id == self.backup_id);
+        let stored =
+            |o: &ArchiveObject| self.objects.iter().any(|s| s.key == o.key && s.sha256 == o.sha256 && s.size == o.size);
+        if !own.clone().all(stored) || own.count() != self.objects.len() {
+            return Err("its own archives and its objects differ".into());
+        }
+        if archive.index.page.object as usize >= archive.objects.len() {
+            return Err("its index is in no object that it names".into());
+        }
+        let base = (archive.position == 0) == (archive.base == self.backup_id);
+        let kind = (archive.position == 0) == (self.kind == BackupKind::Base)
+            && (archive.position == 0) == self.parent.is_none();
+        if base && kind { Ok(()) } else { Err("its kind, parent and place in the chain do not fit together".into()) }
+    }
+}
+
+fn is_inside(key: &str) -> bool {
+    !key.starts_with('/')
+        && !key.contains(['\\', '\0'])
+        && key.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
+}
+
+fn is_sha256(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// JSON as all of Perennial's documents are stored.
@@ -283,6 +367,7 @@ pub fn example(id: &BackupId, objects: &[(&str, &[u8])]) -> Manifest {
                 etag: String::new(),
             })
             .collect(),
+        archive: None,
         tool_version: "0.1.0".into(),
         backup_and_restore_path: Some("/workspace/weaviate/data".into()),
         latest_snapshot: id.to_string(),

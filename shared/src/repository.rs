@@ -116,6 +116,11 @@ impl Repository {
         &*self.store
     }
 
+    /// The store, for work that goes on in other threads.
+    pub fn shared_store(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.store)
+    }
+
     /// Where the repository is, for messages.
     pub fn location(&self) -> String {
         self.store.location()

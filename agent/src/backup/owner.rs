@@ -63,7 +63,13 @@ mod tests {
     use super::*;
 
     fn wish(instance: Option<&str>, generation: Option<u32>) -> Wish {
-        Wish { reason: Reason::Manual, instance: instance.map(Into::into), generation: generation.map(Generation) }
+        Wish {
+            reason: Reason::Manual,
+            instance: instance.map(Into::into),
+            generation: generation.map(Generation),
+            kind: super::super::chain::Kind::Auto,
+            reread: false,
+        }
     }
 
     #[test]

@@ -91,7 +91,8 @@ async fn claim_of(context: &Context, run: &RunId) -> Result<Claim, Failure> {
 async fn backup_run(context: &Context, claim: &Claim, reason: Reason, watch: &dyn Watch) -> Result<Done, Failure> {
     // Before the first backup there is no pointer, and generation 0 was claimed; then there is nothing to be older than.
     let generation = claim.pointer_version.is_some().then_some(claim.generation);
-    let wish = backup::Wish { reason, instance: Some(claim.instance.clone()), generation };
+    let kind = backup::chain::Kind::Auto;
+    let wish = backup::Wish { reason, instance: Some(claim.instance.clone()), generation, kind, reread: false };
     let made = backup::create(context, &wish, watch).await?;
     Ok(Done {
         objects: made.objects(),
@@ -108,8 +109,8 @@ async fn restore_run(context: &Context, claim: &Claim, watch: &dyn Watch) -> Res
         return start_empty(context, resolution.empty, watch).await;
     };
     let candidate = choose::candidate(&resolution, Some(id)).map_err(|e| Failure { code: "BackupIncomplete", ..e })?;
-    let wish = restore::Wish { replace: claim.replace, dry_run: false };
-    let restored = restore::restore(context, candidate, wish, watch).await?;
+    let wish = restore::Wish { replace: claim.replace, ..restore::Wish::default() };
+    let restored = restore::restore(context, candidate, &wish, watch).await?;
     Ok(Done {
         backup_id: Some(id.clone()),
         size_bytes: restored.size_bytes,

@@ -3,12 +3,14 @@
 //! Unknown keys are refused and every value is checked, because a setting that is silently ignored in a disaster
 //! recovery tool is found out on the worst day. Every error names the file, the key, the value and what is allowed.
 
+mod archive;
 mod encryption;
 mod parse;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use archive::{ArchiveSettings, Commands, UploadSettings};
 pub use encryption::{EncryptionSettings, KeySettings, TokenSource, VaultSettings};
 pub use parse::{SettingsError, parse};
 
@@ -17,6 +19,8 @@ pub use parse::{SettingsError, parse};
 pub enum Engine {
     /// Weaviate, single node.
     Weaviate,
+    /// Any folder: of a service that Perennial does not know.
+    Files,
 }
 
 impl Engine {
@@ -24,6 +28,7 @@ impl Engine {
     pub fn word(self) -> &'static str {
         match self {
             Self::Weaviate => "weaviate",
+            Self::Files => "files",
         }
     }
 }
@@ -56,6 +61,14 @@ pub struct Target {
     pub backup: BackupPolicy,
     /// How a restore may go.
     pub restore: RestorePolicy,
+    /// How files become archives.
+    pub archive: ArchiveSettings,
+    /// How archives are sent.
+    pub upload: UploadSettings,
+    /// Programs that are run around a capture and a restore.
+    pub commands: Commands,
+    /// Further repositories that every backup is copied to.
+    pub replicas: Vec<RepositorySettings>,
     /// What `doctor` holds the instance to.
     pub checks: Checks,
 }

@@ -11,6 +11,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::encryption::{self, RawEncryption};
+use crate::archive::chunk;
+use crate::archive::frame::{Algorithm, Compression};
+
+use super::archive::{self, ArchiveSettings, Commands, UploadSettings};
 use super::{
     AutoScaling, BackupPolicy, Checks, ElasticIp, EmptyRepository, Endpoint, Engine, RepositorySettings, RestorePolicy,
     SecretSource, Target,
@@ -70,6 +74,16 @@ struct Raw {
     backup: RawBackup,
     #[serde(default)]
     restore: RawRestore,
+    #[serde(default)]
+    compression: RawCompression,
+    #[serde(default)]
+    archive: RawArchive,
+    #[serde(default)]
+    upload: RawUpload,
+    #[serde(default)]
+    commands: RawCommands,
+    #[serde(default)]
+    replicas: Vec<RawRepository>,
     #[serde(default)]
     checks: RawChecks,
 }
@@ -142,6 +156,38 @@ struct RawRestore {
     stalled_after: Option<String>,
     attempts: Option<u32>,
     empty_repository: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawCompression {
+    algorithm: Option<String>,
+    level: Option<i32>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawArchive {
+    chunk_size: Option<String>,
+    max_increments: Option<u32>,
+    max_chain_age: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawUpload {
+    part_size: Option<String>,
+    concurrency: Option<u32>,
+    bandwidth: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct RawCommands {
+    before_capture: Vec<String>,
+    after_capture: Vec<String>,
+    before_restore: Vec<String>,
+    after_restore: Vec<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -241,7 +287,11 @@ impl Raw {
             "name",
             "1 to 40 lower-case letters, digits or -, beginning with a letter",
         )?;
-        check.that(self.engine == "weaviate", "engine", "one of: weaviate")?;
+        let engine = match self.engine.as_str() {
+            "weaviate" => Engine::Weaviate,
+            "files" => Engine::Files,
+            _ => return Err(check.error("engine", "one of: weaviate, files")),
+        };
         let host = self.url.strip_prefix("http://").or_else(|| self.url.strip_prefix("https://"));
         let plain = host.is_some_and(|h| !h.is_empty() && !h.contains(['/', '?', '#', '@', ' ']));
         check.that(plain, "url", "http://HOST:PORT or https://HOST:PORT, without path or user name")?;
@@ -251,8 +301,14 @@ impl Raw {
         if let Some(dir) = &self.data_dir {
             check.that(dir.is_absolute(), "data_dir", "an absolute path")?;
         }
+        let has_data = engine != Engine::Files || self.data_dir.is_some();
+        check.that(has_data, "data_dir", "with `engine: files`, the absolute path of the folder to back up")?;
         Ok(Target {
-            engine: Engine::Weaviate,
+            engine,
+            archive: self.archive.check(self.compression, check)?,
+            upload: self.upload.check(check)?,
+            commands: self.commands.check(check)?,
+            replicas: self.replicas.into_iter().map(|r| r.check(check)).collect::<Result<_, _>>()?,
             api_key: self.api_key.map(|s| s.check(check)).transpose()?,
             repository: self.repository.check(check)?,
             encryption: self.encryption.map(|e| e.check(check)).transpose()?,
@@ -389,6 +445,79 @@ impl RawRestore {
     }
 }
 
+impl RawArchive {
+    fn check(self, compression: RawCompression, check: &Check) -> Result<ArchiveSettings, SettingsError> {
+        let algorithm = match compression.algorithm.as_deref() {
+            None | Some("zstd") => Algorithm::Zstd,
+            Some("gzip") => Algorithm::Gzip,
+            Some("none") => Algorithm::None,
+            Some(_) => return Err(check.error("compression.algorithm", "one of: zstd, gzip, none")),
+        };
+        let levels = archive::levels(algorithm);
+        let allowed = format!("{} to {}, or no level, which adapts to the data", levels.start(), levels.end());
+        check.that(compression.level.is_none_or(|l| levels.contains(&l)), "compression.level", &allowed)?;
+        let defaults = ArchiveSettings::default();
+        let chunk_size = match &self.chunk_size {
+            None => defaults.chunk_size,
+            Some(text) => archive::size(text)
+                .and_then(|size| u32::try_from(size).ok())
+                .filter(|size| chunk::is_valid_size(*size))
+                .ok_or_else(|| check.error("archive.chunk_size", "a power of two from 16KiB to 1MiB, such as 64KiB"))?,
+        };
+        let max_increments = self.max_increments.unwrap_or(defaults.max_increments);
+        check.that(max_increments <= 1000, "archive.max_increments", "0 to 1000")?;
+        Ok(ArchiveSettings {
+            compression: Compression { algorithm, level: compression.level },
+            chunk_size,
+            max_increments,
+            max_chain_age: check.duration(
+                "archive.max_chain_age",
+                self.max_chain_age.as_ref(),
+                "192h",
+                "1m",
+                "8784h",
+            )?,
+        })
+    }
+}
+
+impl RawUpload {
+    fn check(self, check: &Check) -> Result<UploadSettings, SettingsError> {
+        let defaults = UploadSettings::default();
+        let size = |key: &str, text: Option<&String>, least: u64, most: u64, allowed: &str| match text {
+            None => Ok(None),
+            Some(text) => archive::size(text)
+                .filter(|size| (least..=most).contains(size))
+                .map(Some)
+                .ok_or_else(|| check.error(key, allowed)),
+        };
+        // S3 takes no part below 5 MiB but the last (https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html).
+        let allowed = "a size from 5MiB to 1GiB, such as 50MB";
+        let part_size = size("upload.part_size", self.part_size.as_ref(), 5 << 20, 1 << 30, allowed)?;
+        let allowed = "bytes a second, at least 64KiB/s, such as 100MiB/s";
+        let bandwidth = size("upload.bandwidth", self.bandwidth.as_ref(), 64 << 10, u64::MAX, allowed)?;
+        let concurrency = self.concurrency.unwrap_or(defaults.concurrency);
+        check.that((1..=64).contains(&concurrency), "upload.concurrency", "1 to 64")?;
+        Ok(UploadSettings { part_size: part_size.unwrap_or(defaults.part_size), concurrency, bandwidth })
+    }
+}
+
+impl RawCommands {
+    fn check(self, check: &Check) -> Result<Commands, SettingsError> {
+        let Self { before_capture, after_capture, before_restore, after_restore } = self;
+        for (key, words) in [
+            ("commands.before_capture", &before_capture),
+            ("commands.after_capture", &after_capture),
+            ("commands.before_restore", &before_restore),
+            ("commands.after_restore", &after_restore),
+        ] {
+            let fits = words.first().is_none_or(|program| program.starts_with('/'));
+            check.that(fits, key, "a program's absolute path and its arguments, as a list of words")?;
+        }
+        Ok(Commands { before_capture, after_capture, before_restore, after_restore })
+    }
+}
+
 impl RawChecks {
     fn check(self, check: &Check) -> Result<Checks, SettingsError> {
         let percent = self.min_free_memory_percent.unwrap_or(5);
@@ -446,7 +575,7 @@ checks: {min_free_disk_gib: 20, min_free_memory_percent: 10, max_load_per_cpu: 2
     fn a_bad_value_is_named_with_its_file_and_key() {
         let rows = [
             ("name: docs", "name: Docs", "name", "lower-case"),
-            ("engine: weaviate", "engine: mysql", "engine", "one of: weaviate"),
+            ("engine: weaviate", "engine: mysql", "engine", "one of: weaviate, files"),
             ("http://127.0.0.1:8080", "http://u:p@h/x", "url", "http://HOST:PORT"),
             ("host_name: weaviate-0", "host_name: 'a b'", "host_name", "letters"),
             ("data_dir: /workspace", "data_dir: workspace", "data_dir", "absolute"),
@@ -465,6 +594,15 @@ checks: {min_free_disk_gib: 20, min_free_memory_percent: 10, max_load_per_cpu: 2
                 "min_free_memory_percent: 101",
                 "checks.min_free_memory_percent",
                 "0 to 100",
+            ),
+            ("engine: weaviate", "compression: {level: 20}\nengine: weaviate", "compression.level", "1 to 19"),
+            ("engine: weaviate", "archive: {chunk_size: 5KiB}\nengine: weaviate", "archive.chunk_size", "power of two"),
+            ("engine: weaviate", "upload: {part_size: 1MB}\nengine: weaviate", "upload.part_size", "5MiB"),
+            (
+                "engine: weaviate",
+                "commands: {before_capture: [sync]}\nengine: weaviate",
+                "commands.before_capture",
+                "absolute",
             ),
             ("attempts: 3", "attempts: many", "restore.attempts", "expected u32"),
             ("attempts: 3", "atempts: 3", "restore.atempts", "unknown field"),

@@ -1,0 +1,225 @@
+//! A folder becomes the objects of a backup: everything but the manifest.
+//!
+//! Promises: what it returns is in the store, whole, and names only objects that are. It publishes nothing. A crash leaves objects or
+//! uploads below the backup's folder that no manifest names.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::mpsc::sync_channel;
+
+use perennial_shared::archive::chunk;
+use perennial_shared::archive::frame::{Algorithm, Compression};
+use perennial_shared::archive::index::Root;
+use perennial_shared::archive::objects::{Objects, ReadError};
+use perennial_shared::id::BackupId;
+use perennial_shared::manifest::{Archive, ArchiveObject, ObjectEntry};
+use perennial_shared::store::{Store, StoreError};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+
+use super::assemble::{Assembled, Assembler};
+use super::pool::{Pool, cores};
+use super::produce::{FromParent, Parent, Produced, Producer};
+use super::source::Source;
+use super::upload::{Destination, ObjectWriter, Resume, Stored, UploadOptions};
+use super::write::{self, Written};
+
+/// The data object's name, without what compression adds.
+const DATA: &str = "data-0";
+/// The index object's name.
+const INDEX: &str = "index-0";
+
+/// Entries of the parent's index that are read ahead.
+const AHEAD: usize = 256;
+
+/// Why a folder did not become objects.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveError {
+    /// This machine's files.
+    #[error("{0}")]
+    Local(#[from] io::Error),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The parent's index.
+    #[error("the parent's index: {0}")]
+    Parent(#[from] ReadError),
+    /// Another thread failed first; its error is the telling one.
+    #[error("stopped, because another part of the backup failed")]
+    Stopped,
+}
+
+/// What to archive, and how.
+pub struct Request {
+    /// The repository's store.
+    pub store: Arc<dyn Store>,
+    /// The backup's name.
+    pub id: BackupId,
+    /// What is archived.
+    pub source: Source,
+    /// The backup that an increment builds on.
+    pub parent: Option<Archive>,
+    /// How frames are compressed.
+    pub compression: Compression,
+    /// The smallest chunks.
+    pub chunk_size: u32,
+    /// How objects are sent.
+    pub upload: UploadOptions,
+    /// Read files although they look unchanged.
+    pub reread: bool,
+    /// What is remembered of uploads across a crash.
+    pub resume: Option<Arc<dyn Resume + Sync>>,
+    /// Bytes of files that were passed, for whoever watches.
+    pub passed: Arc<AtomicU64>,
+}
+
+/// A folder that was archived.
+#[derive(Debug)]
+pub struct Archived {
+    /// The backup's own objects.
+    pub objects: Vec<ObjectEntry>,
+    /// The table of the chain's objects, with the backup's own at its end.
+    pub table: Vec<ArchiveObject>,
+    /// Top of the index.
+    pub root: Root,
+    /// Regular files.
+    pub files: u64,
+    /// Sum of their sizes.
+    pub data_bytes: u64,
+    /// Bytes that were read.
+    pub read_bytes: u64,
+    /// Bytes of new chunks.
+    pub new_bytes: u64,
+    /// Bytes that an interrupted run had sent already.
+    pub resumed_bytes: u64,
+    /// What a person should know.
+    pub findings: Vec<String>,
+}
+
+/// Archives a folder.
+pub async fn archive(request: Request) -> Result<Archived, ArchiveError> {
+    let handle = Handle::current();
+    let pool = Pool::start(request.compression)?;
+    let is_base = request.parent.is_none();
+    let mut table = request.parent.as_ref().map_or_else(Vec::new, |p| p.objects.clone());
+    let first = u32::try_from(table.len()).unwrap_or(u32::MAX);
+    let data_key = data_key(is_base, request.compression.algorithm);
+
+    let (steps_out, steps) = sync_channel(2 * cores());
+    let (placed_out, placed) = sync_channel(2 * cores());
+    let (index, data) = (writer(&request, INDEX, &handle), writer(&request, &data_key, &handle));
+    let parent = request.parent.as_ref().map(|p| parent(&request.store, p));
+    let assembler = Assembler::new(pool.clone(), placed_out, is_base);
+
+    let writing = spawn_blocking(move || write::run(&placed, first, index, data));
+    let assembling = spawn_blocking(move || assembler.run(&steps));
+    let Request { source, chunk_size, reread, passed, .. } = request;
+    let producing = spawn_blocking(move || {
+        let (batch, batch_bytes) = (vec![], 0);
+        let least_chunk = chunk_size.clamp(chunk::SMALLEST, chunk::LARGEST);
+        let producer = Producer {
+            source: &source,
+            pool,
+            out: steps_out,
+            least_chunk,
+            reread,
+            parent,
+            handle,
+            passed,
+            batch,
+            batch_bytes,
+        };
+        producer.run()
+    });
+    let (produced, assembled, written) = tokio::join!(producing, assembling, writing);
+    let (produced, assembled, written) = telling(joined(produced), joined(assembled), joined(written))?;
+
+    let (mut findings, mut objects, mut resumed_bytes) = (produced.findings, vec![], 0);
+    findings.extend(assembled.findings);
+    let Written { root, index, data } = written;
+    let algorithm = request.compression.algorithm;
+    for (stored, compression) in [(index, Algorithm::None), (data, algorithm)] {
+        let Some(stored) = stored else { continue };
+        resumed_bytes += stored.resumed;
+        let (own, entry) = entries(&request.id, stored, compression);
+        table.push(own);
+        objects.push(entry);
+    }
+    Ok(Archived {
+        objects,
+        table,
+        root,
+        files: produced.files,
+        data_bytes: produced.bytes,
+        read_bytes: assembled.read_bytes,
+        new_bytes: assembled.new_bytes,
+        resumed_bytes,
+        findings,
+    })
+}
+
+/// A base is an ordinary tar file; an increment is chunks one after another.
+fn data_key(is_base: bool, algorithm: Algorithm) -> String {
+    let tar = if is_base { ".tar" } else { ".chunks" };
+    format!("{DATA}{tar}{}", algorithm.suffix())
+}
+
+fn writer(request: &Request, name: &str, handle: &Handle) -> ObjectWriter {
+    let to = Destination {
+        store: Arc::clone(&request.store),
+        key: format!("backups/{}/{name}", request.id),
+        options: request.upload,
+        resume: request.resume.clone(),
+    };
+    ObjectWriter::new(to, handle.clone())
+}
+
+/// Begins to read the parent's index.
+fn parent(store: &Arc<dyn Store>, archive: &Archive) -> Parent {
+    let objects = Objects::new(Arc::clone(store), archive);
+    let mut walk = objects.walk(&archive.index);
+    let (out, entries) = mpsc::channel(AHEAD);
+    tokio::spawn(async move {
+        loop {
+            let next = match walk.next().await {
+                Ok(None) => return,
+                Ok(Some(entry)) => Ok(FromParent { entry, pages: walk.take_pages() }),
+                Err(e) => Err(e),
+            };
+            let failed = next.is_err();
+            if out.send(next).await.is_err() || failed {
+                return;
+            }
+        }
+    });
+    Parent { objects, entries, ahead: None }
+}
+
+fn entries(id: &BackupId, stored: Stored, compression: Algorithm) -> (ArchiveObject, ObjectEntry) {
+    let Stored { key, size, sha256, etag, .. } = stored;
+    let key = key.rsplit('/').next().unwrap_or_default().to_owned();
+    let own = ArchiveObject { backup_id: id.clone(), key: key.clone(), size, sha256: sha256.clone(), compression };
+    (own, ObjectEntry { key, size, sha256, etag })
+}
+
+fn joined<T>(thread: Result<Result<T, ArchiveError>, tokio::task::JoinError>) -> Result<T, ArchiveError> {
+    thread.unwrap_or_else(|e| Err(ArchiveError::Local(io::Error::other(e))))
+}
+
+/// All three, or the error that began it.
+fn telling(
+    produced: Result<Produced, ArchiveError>,
+    assembled: Result<Assembled, ArchiveError>,
+    written: Result<Written, ArchiveError>,
+) -> Result<(Produced, Assembled, Written), ArchiveError> {
+    match (produced, assembled, written) {
+        (Ok(p), Ok(a), Ok(w)) => Ok((p, a, w)),
+        (p, a, w) => {
+            let errors = [w.err(), a.err(), p.err()].into_iter().flatten();
+            let (stopped, telling): (Vec<_>, Vec<_>) = errors.partition(|e| matches!(e, ArchiveError::Stopped));
+            Err(telling.into_iter().chain(stopped).next().unwrap_or(ArchiveError::Stopped))
+        }
+    }
+}

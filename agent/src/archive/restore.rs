@@ -1,0 +1,158 @@
+//! A backup's objects become a folder again.
+//!
+//! ```text
+//! planner thread   reads the index, looks at what is on the disk already, plans windows of wanted chunks   plan
+//! fetchers         bring ranges of objects, several at a time
+//! blocking pool    decompresses, checks every chunk, writes                                                 write
+//! ```
+//!
+//! Promises: everything is written into a staging folder beside the target, every chunk is checked by its hash before it is
+//! written, and the target is touched only by [`swap`], after all of it is on the disk. A crash leaves the staging folder; the
+//! same restore begun again keeps the chunks in it that are right and fetches the rest.
+
+mod plan;
+pub mod swap;
+mod write;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures_util::{StreamExt, TryStreamExt};
+use globset::GlobSet;
+use perennial_shared::archive::entry::Kind;
+use perennial_shared::archive::index::Root;
+use perennial_shared::archive::objects::{Objects, ReadError};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use plan::{Planner, Work};
+use write::Folder;
+
+/// Requests in flight. With [`plan::LARGEST_FETCH`] this bounds the memory: 6 times 8 MiB, and a frame a core.
+const FETCHES: usize = 6;
+
+/// Why a folder was not brought back.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// This machine's files.
+    #[error("{0}")]
+    Local(#[from] std::io::Error),
+    /// The backup, or the way to it.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+/// What to bring back, and where.
+#[derive(Clone)]
+pub struct Request {
+    /// The chain's objects.
+    pub objects: Objects,
+    /// Top of the backup's index.
+    pub root: Root,
+    /// A folder that is made, or was left by an interrupted restore of the same.
+    pub staging: PathBuf,
+    /// A folder whose chunks are taken where they are right.
+    pub local: Option<PathBuf>,
+    /// Only paths that match; all when absent.
+    pub include: Option<GlobSet>,
+    /// How far it is.
+    pub progress: Arc<Counters>,
+}
+
+/// How far a restore is.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Bytes of files that are in place.
+    pub placed: AtomicU64,
+    /// Bytes that were fetched.
+    pub fetched: AtomicU64,
+    /// Bytes that were found on the disk.
+    pub found: AtomicU64,
+    /// Requests for data.
+    pub requests: AtomicU64,
+    /// Files.
+    pub files: AtomicU64,
+}
+
+/// Fills the staging folder. When it returns, all of it is on the disk.
+pub async fn stage(request: &Request) -> Result<(), RestoreError> {
+    let (out, work) = mpsc::channel::<Work>(FETCHES);
+    let planner = Planner::new(request.clone(), Handle::current(), out);
+    let planning = tokio::task::spawn_blocking(move || planner.run());
+    ReceiverStream::new(work).map(|work| bring(request, work)).buffer_unordered(FETCHES).try_collect::<()>().await?;
+    planning.await.map_err(std::io::Error::other)??;
+    finish_folders(request).await
+}
+
+/// Fetches what one step needs and writes it.
+async fn bring(request: &Request, work: Work) -> Result<(), RestoreError> {
+    let fetch = &work.fetch;
+    let bytes = request.objects.range(fetch.object, fetch.offset, fetch.length).await?;
+    request.progress.fetched.fetch_add(fetch.length, Ordering::Relaxed);
+    request.progress.requests.fetch_add(1, Ordering::Relaxed);
+    let (objects, progress) = (request.objects.clone(), Arc::clone(&request.progress));
+    let writing = tokio::task::spawn_blocking(move || write::frames(&objects, &bytes, work, &progress));
+    writing.await.map_err(std::io::Error::other)?
+}
+
+/// Folders get their modes and times last: writing into them would change both.
+async fn finish_folders(request: &Request) -> Result<(), RestoreError> {
+    let mut walk = request.objects.walk(&request.root);
+    let mut folders = vec![];
+    while let Some(entry) = walk.next().await? {
+        if entry.kind == Kind::Folder && request.wants(entry.path.as_path()) {
+            folders.push(Folder::of(entry));
+        }
+    }
+    let staging = request.staging.clone();
+    let finishing = tokio::task::spawn_blocking(move || {
+        // From below, because a folder may forbid to look into it.
+        folders.iter().rev().try_for_each(|folder| folder.finish(&staging))?;
+        write::sync_all(&staging)
+    });
+    Ok(finishing.await.map_err(std::io::Error::other)??)
+}
+
+impl Request {
+    fn wants(&self, path: &Path) -> bool {
+        self.include.as_ref().is_none_or(|globs| globs.is_match(path))
+    }
+}
+
+/// What a restore would do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct Estimate {
+    /// Regular files.
+    pub files: u64,
+    /// Bytes of files.
+    pub bytes: u64,
+    /// Bytes to fetch.
+    pub fetch_bytes: u64,
+    /// Requests for them.
+    pub requests: u64,
+    /// Bytes that are on the disk already.
+    pub found_bytes: u64,
+}
+
+/// Plans without fetching data or writing anything.
+pub async fn estimate(request: &Request) -> Result<Estimate, RestoreError> {
+    let (out, mut work) = mpsc::channel::<Work>(FETCHES);
+    let planner = Planner::new(request.clone(), Handle::current(), out).dry();
+    let planning = tokio::task::spawn_blocking(move || planner.run());
+    let mut estimate = Estimate::default();
+    while let Some(work) = work.recv().await {
+        estimate.fetch_bytes += work.fetch.length;
+        estimate.requests += 1;
+    }
+    planning.await.map_err(std::io::Error::other)??;
+    let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let progress = &request.progress;
+    Ok(Estimate {
+        files: of(&progress.files),
+        bytes: of(&progress.placed),
+        found_bytes: of(&progress.found),
+        ..estimate
+    })
+}

@@ -1,0 +1,197 @@
+//! The planner: reads the index and says which chunks have to be fetched.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use perennial_shared::archive::entry::{CHUNKS_IN_PAGE, Content, Entry, Extent, File, Kind};
+use perennial_shared::archive::page::PageRef;
+use perennial_shared::archive::plan::{self, Step, Wanted};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+use super::write::{self, Target};
+use super::{Request, RestoreError};
+
+/// Bytes of one request.
+pub(super) const LARGEST_FETCH: u64 = 8 << 20;
+/// What is planned together: chunks in the same frame but far apart in the walk are fetched twice.
+const WINDOW: u64 = 64 << 20;
+/// Chunks planned together, for folders of small files.
+const WINDOW_CHUNKS: u64 = 16 << 10;
+/// Pages of a file's chunks that are read together.
+const PAGES: usize = 8;
+
+/// One step of the plan.
+pub(super) type Work = Step<Arc<Target>>;
+
+pub(super) struct Planner {
+    request: Request,
+    handle: Handle,
+    out: mpsc::Sender<Work>,
+    dry: bool,
+    window: Vec<Wanted<Arc<Target>>>,
+    bytes: u64,
+    chunks: u64,
+}
+
+impl Planner {
+    pub(super) fn new(request: Request, handle: Handle, out: mpsc::Sender<Work>) -> Self {
+        Self { request, handle, out, dry: false, window: vec![], bytes: 0, chunks: 0 }
+    }
+
+    /// Writes nothing.
+    pub(super) fn dry(self) -> Self {
+        Self { dry: true, ..self }
+    }
+
+    pub(super) fn run(mut self) -> Result<(), RestoreError> {
+        let mut walk = self.request.objects.walk(&self.request.root);
+        while let Some(entry) = self.handle.block_on(walk.next())? {
+            if !self.entry(entry)? {
+                return Ok(());
+            }
+        }
+        self.flush()?;
+        Ok(())
+    }
+
+    /// Whether anybody still wants the plan.
+    fn entry(&mut self, entry: Entry) -> Result<bool, RestoreError> {
+        let wanted = self.request.wants(entry.path.as_path());
+        let full = entry.path.under(&self.request.staging);
+        match &entry.kind {
+            Kind::Folder if !self.dry && (wanted || self.request.include.is_none()) => write::make_folder(&full)?,
+            Kind::Link(to) if !self.dry && wanted => {
+                self.make_parents(&full)?;
+                write::link(&entry, to, &full)?;
+            }
+            Kind::File(file) if wanted => {
+                let file = file.clone();
+                return self.file(entry, &file);
+            }
+            _ => {}
+        }
+        Ok(true)
+    }
+
+    /// With a selection, a folder is made when something in it is wanted.
+    fn make_parents(&self, full: &Path) -> io::Result<()> {
+        match (&self.request.include, full.parent()) {
+            (Some(_), Some(parent)) if !self.dry => std::fs::create_dir_all(parent),
+            _ => Ok(()),
+        }
+    }
+
+    fn file(&mut self, entry: Entry, file: &File) -> Result<bool, RestoreError> {
+        let full = entry.path.under(&self.request.staging);
+        self.make_parents(&full)?;
+        self.request.progress.files.fetch_add(1, Ordering::Relaxed);
+        let local = self.request.local.as_ref().map(|root| entry.path.under(root));
+        let target = Target::prepare(entry, full, local, self.dry)?;
+        let target = Arc::new(target);
+        match &file.content {
+            Content::Inline(extents) => {
+                if !self.extents(&target, file, 0, extents)? {
+                    return Ok(false);
+                }
+            }
+            Content::Paged(pages) => {
+                for (n, group) in pages.chunks(PAGES).enumerate() {
+                    if !self.pages(&target, file, n * PAGES, group)? {
+                        return Ok(false);
+                    }
+                }
+            }
+        }
+        if !self.dry {
+            target.planned()?;
+        }
+        Ok(true)
+    }
+
+    fn pages(
+        &mut self,
+        target: &Arc<Target>,
+        file: &File,
+        first: usize,
+        pages: &[PageRef],
+    ) -> Result<bool, RestoreError> {
+        let found = self.handle.block_on(self.request.objects.chunks(file, first, pages))?;
+        for (n, extents) in found.iter().enumerate() {
+            let chunk = (first + n) as u64 * u64::from(CHUNKS_IN_PAGE);
+            if !self.extents(target, file, chunk, extents)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Plans the chunks from number `first` on, but for those that are on the disk already.
+    fn extents(
+        &mut self,
+        target: &Arc<Target>,
+        file: &File,
+        mut first: u64,
+        extents: &[Extent],
+    ) -> Result<bool, RestoreError> {
+        for extent in extents {
+            let chunks = u64::from(extent.chunks());
+            if matches!(extent, Extent::Hole(_)) {
+                let bytes = bytes_of(file, first, chunks);
+                self.request.progress.placed.fetch_add(bytes, Ordering::Relaxed);
+            } else {
+                let missing = target.missing(file, first, extent, &self.request.progress, self.dry)?;
+                for (skip, extent) in missing {
+                    if !self.want(target, file, first + u64::from(skip), extent)? {
+                        return Ok(false);
+                    }
+                }
+            }
+            first += chunks;
+        }
+        Ok(true)
+    }
+
+    fn want(&mut self, target: &Arc<Target>, file: &File, first: u64, extent: Extent) -> Result<bool, RestoreError> {
+        let bytes = bytes_of(file, first, u64::from(extent.chunks()));
+        if self.dry {
+            self.request.progress.placed.fetch_add(bytes, Ordering::Relaxed);
+        }
+        target.expect_piece();
+        self.bytes += bytes;
+        self.chunks += u64::from(extent.chunks());
+        let (size, chunk_size) = (file.size, file.chunk_size);
+        self.window.push(Wanted { file: Arc::clone(target), size, chunk_size, first, extent });
+        if self.bytes >= WINDOW || self.chunks >= WINDOW_CHUNKS { self.flush() } else { Ok(true) }
+    }
+
+    /// Hands the window over; `false` when nobody takes it, because another part failed.
+    fn flush(&mut self) -> Result<bool, RestoreError> {
+        (self.bytes, self.chunks) = (0, 0);
+        let window = std::mem::take(&mut self.window);
+        let steps = plan::steps(&window, LARGEST_FETCH);
+        Ok(steps.into_iter().all(|step| self.out.blocking_send(step).is_ok()))
+    }
+}
+
+fn bytes_of(file: &File, first: u64, chunks: u64) -> u64 {
+    let (begin, each) = (first * u64::from(file.chunk_size), u64::from(file.chunk_size));
+    (begin + chunks * each).min(file.size).saturating_sub(begin.min(file.size))
+}
+
+#[cfg(test)]
+mod tests {
+    use perennial_shared::archive::chunk;
+    use perennial_shared::archive::entry::{Identity, Time};
+
+    use super::*;
+
+    #[test]
+    fn the_last_chunk_may_be_short() {
+        let identity = Identity { inode: 0, ctime: Time { seconds: 0, nanos: 0 }, settled: true };
+        let file = File { size: 40_000, chunk_size: chunk::SMALLEST, identity, content: Content::Inline(vec![]) };
+        assert_eq!((bytes_of(&file, 0, 2), bytes_of(&file, 2, 1), bytes_of(&file, 0, 3)), (32_768, 7232, 40_000));
+    }
+}

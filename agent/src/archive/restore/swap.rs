@@ -1,0 +1,102 @@
+//! The staged folder takes the target's place.
+//!
+//! Two renames in one folder, so each is atomic; between them nothing stands at the target's name. A crash in between is known by
+//! its names: [`finish`] called again goes on where it ended. The old folder stays until [`forget_old`].
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::archive::walk::named;
+
+/// The folders of one restore, side by side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Places {
+    /// Where the data belongs.
+    pub target: PathBuf,
+    /// Where it is put together.
+    pub staging: PathBuf,
+    /// Where what was there before is kept.
+    pub old: PathBuf,
+}
+
+impl Places {
+    /// For a restore called `tag` into `target`, which must be a folder that can be renamed.
+    pub fn new(target: &Path, tag: &str) -> io::Result<Self> {
+        let name = target.file_name().ok_or_else(|| io::Error::other("the data folder has no name"))?.to_string_lossy();
+        let parent = target.parent().ok_or_else(|| io::Error::other("the data folder is in no folder"))?;
+        refuse_mount_point(target, parent)?;
+        Ok(Self {
+            target: target.to_owned(),
+            staging: parent.join(format!(".{name}.perennial-new-{tag}")),
+            old: parent.join(format!(".{name}.perennial-old-{tag}")),
+        })
+    }
+}
+
+/// A mount point cannot be renamed, which would be found out only at the end.
+fn refuse_mount_point(target: &Path, parent: &Path) -> io::Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let (Ok(found), Ok(above)) = (fs::metadata(target), fs::metadata(parent)) else { return Ok(()) };
+    if found.dev() == above.dev() {
+        return Ok(());
+    }
+    let why = "is a mount point, which cannot be swapped for a restored folder; make `data_dir` a folder inside of it";
+    Err(io::Error::other(format!("{} {why}", target.display())))
+}
+
+/// Puts the staged folder in the target's place. Safe to call again after a crash.
+pub fn finish(places: &Places) -> io::Result<()> {
+    let Places { target, staging, old } = places;
+    if !staging.exists() {
+        return if target.exists() { Ok(()) } else { Err(io::Error::other(format!("{} is gone", staging.display()))) };
+    }
+    if target.exists() {
+        if old.exists() {
+            remove_tree(old)?;
+        }
+        rename(target, old)?;
+    }
+    crate::failpoint::reach("restore-swapping");
+    rename(staging, target)
+}
+
+/// Removes what was there before.
+pub fn forget_old(places: &Places) -> io::Result<()> {
+    if places.old.exists() { remove_tree(&places.old) } else { Ok(()) }
+}
+
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to).map_err(|e| named(from, &e))?;
+    // The rename itself is on the disk only when its folder is.
+    let parent = to.parent().unwrap_or(Path::new("/"));
+    File::open(parent)?.sync_all()
+}
+
+fn remove_tree(path: &Path) -> io::Result<()> {
+    fs::remove_dir_all(path).map_err(|e| named(path, &e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_swap_can_be_interrupted_anywhere() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let places = Places::new(&folder.path().join("data"), "x").expect("places");
+        let write = |path: &Path, text: &str| {
+            fs::create_dir_all(path).expect("made");
+            fs::write(path.join("f"), text).expect("written");
+        };
+        write(&places.target, "old");
+        write(&places.staging, "new");
+        fs::rename(&places.target, &places.old).expect("as a crash leaves it");
+        finish(&places).expect("finished");
+        finish(&places).expect("again");
+        assert_eq!(fs::read_to_string(places.target.join("f")).expect("read"), "new");
+        assert_eq!(fs::read_to_string(places.old.join("f")).expect("read"), "old");
+        forget_old(&places).expect("removed");
+        assert!(!places.old.exists());
+    }
+}

@@ -1,0 +1,267 @@
+//! What is written below the staging folder.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use bytes::Bytes;
+use perennial_shared::archive::chunk::ChunkHash;
+use perennial_shared::archive::entry::{self, Entry, Extent, Kind, Time};
+use perennial_shared::archive::frame::Decompressor;
+use perennial_shared::archive::objects::{Objects, ReadError};
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
+
+use super::plan::Work;
+use super::{Counters, RestoreError};
+use crate::archive::walk::named;
+
+/// A file that is being brought back.
+#[derive(Debug)]
+pub(super) struct Target {
+    entry: Entry,
+    full: PathBuf,
+    /// Files that may have the chunks already.
+    candidates: Vec<Candidate>,
+    /// Whether the length has to be set, because the last chunk may never be written or the file was there before.
+    set_length: bool,
+    /// Pieces that are planned and not written, and one while planning goes on.
+    left: AtomicU32,
+    size: u64,
+}
+
+#[derive(Debug)]
+struct Candidate {
+    file: File,
+    length: u64,
+    /// It is the very file that is being brought back.
+    itself: bool,
+}
+
+impl Target {
+    /// Looks at what is there. A file of an interrupted restore is kept as far as it is right.
+    pub(super) fn prepare(entry: Entry, full: PathBuf, local: Option<PathBuf>, dry: bool) -> io::Result<Self> {
+        let size = if let Kind::File(file) = &entry.kind { file.size } else { 0 };
+        let mut candidates = vec![];
+        let mut was_there = false;
+        match fs::symlink_metadata(&full) {
+            Ok(found) if found.is_file() => {
+                was_there = true;
+                candidates.extend(candidate(&full, true));
+            }
+            Ok(_) if !dry => remove(&full)?,
+            _ => {}
+        }
+        candidates.extend(local.and_then(|path| candidate(&path, false)));
+        let set_length = was_there || has_holes(&entry) || size == 0;
+        Ok(Self { entry, full, candidates, set_length, left: AtomicU32::new(1), size })
+    }
+
+    /// The parts of an extent whose chunks are not on the disk, as (chunks to skip, extent). What another file on the disk has is copied.
+    pub(super) fn missing(
+        &self,
+        file: &entry::File,
+        first: u64,
+        extent: &Extent,
+        progress: &Counters,
+        dry: bool,
+    ) -> io::Result<Vec<(u32, Extent)>> {
+        let Extent::Stored { hashes, .. } = extent else { return Ok(vec![]) };
+        if self.candidates.is_empty() {
+            return Ok(vec![(0, extent.clone())]);
+        }
+        let (mut missing, mut begin): (Vec<(u32, Extent)>, Option<u32>) = (vec![], None);
+        let count = extent.chunks();
+        for (n, hash) in (0..count).zip(hashes) {
+            let offset = (first + u64::from(n)) * u64::from(file.chunk_size);
+            let length = perennial_shared::archive::chunk::length(file.size, file.chunk_size, first + u64::from(n));
+            if self.found(offset, length, *hash, dry)? {
+                progress.found.fetch_add(u64::from(length), Ordering::Relaxed);
+                progress.placed.fetch_add(u64::from(length), Ordering::Relaxed);
+                if let Some(begin) = begin.take() {
+                    missing.push((begin, extent.part(begin, n - begin, file.chunk_size)));
+                }
+            } else if begin.is_none() {
+                begin = Some(n);
+            }
+        }
+        if let Some(begin) = begin {
+            missing.push((begin, extent.part(begin, count - begin, file.chunk_size)));
+        }
+        Ok(missing)
+    }
+
+    /// Whether a chunk is on the disk; it is in place when this returns true.
+    fn found(&self, offset: u64, length: u32, hash: ChunkHash, dry: bool) -> io::Result<bool> {
+        let mut bytes = vec![0; length as usize];
+        for candidate in self.candidates.iter().filter(|c| c.length >= offset + u64::from(length)) {
+            // What cannot be read on this disk is fetched.
+            if candidate.file.read_exact_at(&mut bytes, offset).is_ok() && ChunkHash::of(&bytes) == hash {
+                if !candidate.itself && !dry {
+                    self.write(&bytes, offset)?;
+                }
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// One more piece will come.
+    pub(super) fn expect_piece(&self) {
+        self.left.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// All pieces were planned.
+    pub(super) fn planned(&self) -> io::Result<()> {
+        if self.size == 0 {
+            self.open()?;
+        }
+        self.one_less()
+    }
+
+    fn write(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.open()?.write_all_at(bytes, offset).map_err(|e| named(&self.full, &e))
+    }
+
+    fn open(&self) -> io::Result<File> {
+        let no_follow = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+        let options =
+            OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).custom_flags(no_follow).clone();
+        options.open(&self.full).map_err(|e| named(&self.full, &e))
+    }
+
+    /// A piece was written. After the last one the file gets its length, owner, mode and times.
+    fn one_less(&self) -> io::Result<()> {
+        if self.left.fetch_sub(1, Ordering::AcqRel) != 1 {
+            return Ok(());
+        }
+        let finish = || {
+            let file = self.open()?;
+            if self.set_length {
+                file.set_len(self.size)?;
+            }
+            give(&file, &self.entry)?;
+            Ok(())
+        };
+        finish().map_err(|e: io::Error| named(&self.full, &e))
+    }
+}
+
+/// Decompresses the frames of a fetched range, checks and writes every piece.
+pub(super) fn frames(objects: &Objects, bytes: &Bytes, work: Work, progress: &Counters) -> Result<(), RestoreError> {
+    let (fetch, mut decompressor) = (work.fetch, Decompressor::new()?);
+    for (frame, pieces) in work.frames {
+        let damaged = |why: String| ReadError::Damaged {
+            key: objects.key(frame.object),
+            why: format!("the frame at {}: {why}", frame.offset),
+        };
+        let begin = usize::try_from(frame.offset - fetch.offset).unwrap_or(usize::MAX);
+        let stored = bytes.slice(begin..begin + frame.length as usize);
+        let plain = decompressor
+            .decompress(objects.algorithm(frame.object), stored.into())
+            .map_err(|e| damaged(e.to_string()))?;
+        for piece in pieces {
+            let bytes = piece.checked(&plain).map_err(|why| damaged(format!("{why} ({})", piece.file.entry.path)))?;
+            piece.file.write(bytes, piece.offset)?;
+            progress.placed.fetch_add(u64::from(piece.length), Ordering::Relaxed);
+            piece.file.one_less()?;
+        }
+    }
+    Ok(())
+}
+
+fn candidate(path: &Path, itself: bool) -> Option<Candidate> {
+    let no_follow = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let file = OpenOptions::new().read(true).custom_flags(no_follow.bits().cast_signed()).open(path).ok()?;
+    let metadata = file.metadata().ok().filter(fs::Metadata::is_file)?;
+    Some(Candidate { file, length: metadata.len(), itself })
+}
+
+fn has_holes(entry: &Entry) -> bool {
+    match &entry.kind {
+        Kind::File(entry::File { content: entry::Content::Inline(extents), .. }) => {
+            extents.iter().any(|e| matches!(e, Extent::Hole(_)))
+        }
+        // Whether a large file has any stands in pages; setting the length once more costs nothing there.
+        Kind::File(_) => true,
+        _ => false,
+    }
+}
+
+/// A folder that only we can look into until it is finished.
+pub(super) fn make_folder(full: &Path) -> io::Result<()> {
+    match fs::DirBuilder::new().mode(0o700).create(full) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => match fs::symlink_metadata(full) {
+            // Of an interrupted restore; it may have been finished already.
+            Ok(found) if found.is_dir() => fs::set_permissions(full, fs::Permissions::from_mode(0o700)),
+            _ => remove(full).and_then(|()| fs::DirBuilder::new().mode(0o700).create(full)),
+        },
+        result => result,
+    }
+    .map_err(|e| named(full, &e))
+}
+
+pub(super) fn link(entry: &Entry, to: &[u8], full: &Path) -> io::Result<()> {
+    let make = || {
+        if fs::symlink_metadata(full).is_ok() {
+            remove(full)?;
+        }
+        std::os::unix::fs::symlink(Path::new(std::ffi::OsStr::from_bytes(to)), full)?;
+        own(full, entry)?;
+        Ok(rustix::fs::utimensat(CWD, full, &times(entry.mtime), AtFlags::SYMLINK_NOFOLLOW)?)
+    };
+    make().map_err(|e: io::Error| named(full, &e))
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    if fs::symlink_metadata(path)?.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+}
+
+/// A folder's owner, mode and times, without its names.
+pub(super) struct Folder(Entry);
+
+impl Folder {
+    pub(super) fn of(entry: Entry) -> Self {
+        Self(entry)
+    }
+
+    pub(super) fn finish(&self, staging: &Path) -> io::Result<()> {
+        let full = self.0.path.under(staging);
+        if !full.exists() {
+            return Ok(()); // nothing in it was selected
+        }
+        let finish = || give(&File::open(&full)?, &self.0);
+        finish().map_err(|e| named(&full, &e))
+    }
+}
+
+/// Owner, mode and times. Only root can give a file away; anybody else's files are their own, as with `tar x`.
+fn give(file: &File, entry: &Entry) -> io::Result<()> {
+    if rustix::process::geteuid().is_root() {
+        let found = file.metadata()?;
+        if (found.uid(), found.gid()) != (entry.uid, entry.gid) {
+            std::os::unix::fs::fchown(file, Some(entry.uid), Some(entry.gid))?;
+        }
+    }
+    file.set_permissions(fs::Permissions::from_mode(entry.mode))?;
+    Ok(rustix::fs::futimens(file, &times(entry.mtime))?)
+}
+
+fn own(path: &Path, entry: &Entry) -> io::Result<()> {
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::lchown(path, Some(entry.uid), Some(entry.gid))?;
+    }
+    Ok(())
+}
+
+fn times(time: Time) -> Timestamps {
+    let time = Timespec { tv_sec: time.seconds, tv_nsec: time.nanos.into() };
+    Timestamps { last_access: time, last_modification: time }
+}
+
+/// One call for all files: a call for each of thousands waits for the disk thousands of times.
+pub(super) fn sync_all(staging: &Path) -> io::Result<()> {
+    Ok(rustix::fs::syncfs(File::open(staging)?)?)
+}

@@ -1,0 +1,77 @@
+//! The writer: frames become an object, facts become an index beside it.
+
+use std::io;
+use std::sync::mpsc::Receiver;
+
+use bytes::Bytes;
+use perennial_shared::archive::entry::{Extent, FrameRef};
+use perennial_shared::archive::index::{Builder, Root, Sink};
+
+use super::assemble::{Fact, Placed};
+use super::create::ArchiveError;
+use super::upload::{ObjectWriter, Stored};
+
+/// What was written.
+pub(super) struct Written {
+    pub(super) root: Root,
+    /// Absent when there was nothing to store.
+    pub(super) index: Option<Stored>,
+    pub(super) data: Option<Stored>,
+}
+
+/// Pages one after another in an object.
+struct Pages {
+    object: u32,
+    writer: ObjectWriter,
+}
+
+impl Sink for Pages {
+    fn store(&mut self, bytes: Vec<u8>) -> io::Result<(u32, u64, u32)> {
+        let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
+        let offset = self.writer.append(Bytes::from(bytes)).map_err(io::Error::other)?;
+        Ok((self.object, offset, length))
+    }
+}
+
+/// Writes until the assembler is done. The index is object `first`, the data object `first + 1` of the chain.
+pub(super) fn run(
+    placed: &Receiver<Placed>,
+    first: u32,
+    index: ObjectWriter,
+    mut data: ObjectWriter,
+) -> Result<Written, ArchiveError> {
+    let mut builder = Builder::new(Pages { object: first, writer: index });
+    let mut frame = FrameRef { object: first + 1, offset: 0, length: 0 };
+    loop {
+        match placed.recv().map_err(|_| ArchiveError::Stopped)? {
+            Placed::Done => break,
+            Placed::Frame(ticket) => {
+                let bytes = ticket.wait()??;
+                frame.length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
+                frame.offset = data.append(Bytes::from(bytes))?;
+            }
+            Placed::Index(fact) => tell(&mut builder, frame, fact)?,
+        }
+    }
+    let data = data.finish()?;
+    let (root, pages) = builder.finish()?;
+    let index = pages.writer.finish()?;
+    Ok(Written { root, index, data })
+}
+
+fn tell(builder: &mut Builder<Pages>, frame: FrameRef, fact: Fact) -> io::Result<()> {
+    match fact {
+        Fact::Entry(entry) => builder.entry(entry),
+        Fact::Begin(entry) => {
+            builder.begin_file(entry);
+            Ok(())
+        }
+        Fact::New(at, hashes) => builder.extent(&Extent::Stored { frame, at, hashes }),
+        Fact::Known(extent) => builder.extent(&extent),
+        Fact::End => builder.end_file(),
+        Fact::Remember(pages) => {
+            builder.remember(&pages);
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! A backup that Perennial makes itself of the files in the data folder.
+//!
+//! Promises: published only when every object is in the store with the size and checksum that was sent, and, for an increment, when
+//! every object of its chain is there. A crash leaves objects that no manifest names; within a day the next run takes up what
+//! it had uploaded, under the same id, and a part is believed to have arrived only when the store's checksum of it is that of the
+//! part that would be sent now.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use jiff::Timestamp;
+use perennial_shared::id::{BackupId, Generation};
+use perennial_shared::manifest::{self, Archive, ArchiveObject, BackupKind, Manifest};
+use perennial_shared::pointer::PointerState;
+use perennial_shared::repository::RepositoryError;
+use perennial_shared::store::StoreError;
+
+use super::chain::{self, Decision, Newest};
+use super::{Made, Wish, owner};
+use crate::archive::create::{self, ArchiveError, Archived, Request};
+use crate::archive::source::Source;
+use crate::archive::upload::UploadOptions;
+use crate::command;
+use crate::context::Context;
+use crate::failpoint;
+use crate::failure::{Exit, Failure};
+use crate::state::uploads::Uploads;
+use crate::watch::{Progress, Watch};
+
+/// Objects of a chain that are looked at together.
+const AT_ONCE: usize = 8;
+const TOLD_EVERY: Duration = Duration::from_millis(500);
+
+/// Takes and publishes a backup of a folder.
+pub(super) async fn create(context: &Context, wish: &Wish, watch: &dyn Watch) -> Result<Made, Failure> {
+    let data_dir = context.target.data_dir.clone().ok_or_else(|| {
+        Failure::new(Exit::Usage, "SettingsInvalid", "`data_dir` is not set: which folder is to be backed up?")
+    })?;
+    let work = Work { context, wish, watch };
+    watch.see(&Progress::stage("reading the pointer"));
+    let generation = owner::generation(&context.repository, wish).await?;
+    let (decision, parent) = work.decide().await?;
+    failpoint::reach("backup-before-capture");
+
+    let commands = &context.target.commands;
+    command::run("commands.before_capture", &commands.before_capture, context.target.backup.timeout).await?;
+    let captured_at = Timestamp::now();
+    let made = work.archive(Source::folder(data_dir), generation, &decision, parent).await;
+    // The data must be let go of whatever became of the backup; if both fail, the backup's failure is the telling one.
+    let released = command::run("commands.after_capture", &commands.after_capture, context.target.backup.timeout).await;
+    let (manifest, findings) = made?;
+    released?;
+    work.publish(Manifest { started_at: captured_at, ..manifest }, findings).await
+}
+
+struct Work<'a> {
+    context: &'a Context,
+    wish: &'a Wish,
+    watch: &'a dyn Watch,
+}
+
+impl Work<'_> {
+    /// Base or increment, and on what.
+    async fn decide(&self) -> Result<(Decision, Option<Manifest>), Failure> {
+        let newest = match self.context.repository.pointer().await? {
+            PointerState::Present { pointer, .. } => pointer.backup_id.clone(),
+            _ => None,
+        };
+        let parent = match &newest {
+            Some(id) => Some(self.context.repository.manifest(id).await).transpose(),
+            None => Ok(None),
+        };
+        let parent = match parent {
+            // The pointer's backup is gone or unreadable: verification tells about that; a base does not need it.
+            Err(RepositoryError::Store(StoreError::NotFound { .. }) | RepositoryError::Manifest(_)) => None,
+            parent => parent?,
+        };
+        let known = match &parent {
+            Some(manifest) => Some(Newest::of(manifest, self.broken(manifest).await?)),
+            None => None,
+        };
+        let decision = chain::decide(self.wish.kind, known.as_ref(), &self.context.target.archive, Timestamp::now())?;
+        let parent = parent.filter(|_| matches!(decision, Decision::Increment(_)));
+        Ok((decision, parent))
+    }
+
+    /// What is missing of the chain that an increment would rest on.
+    async fn broken(&self, parent: &Manifest) -> Result<Option<String>, Failure> {
+        let Some(archive) = &parent.archive else { return Ok(None) };
+        let looks = stream::iter(&archive.objects).map(|object| self.lacks(object)).buffer_unordered(AT_ONCE);
+        let found: Vec<_> = looks.try_collect().await?;
+        Ok(found.into_iter().flatten().next())
+    }
+
+    async fn lacks(&self, object: &ArchiveObject) -> Result<Option<String>, Failure> {
+        match self.context.repository.store().head(&object.full_key()).await {
+            Ok(meta) if meta.size == object.size => Ok(None),
+            Ok(meta) => Ok(Some(format!("{} has {} bytes instead of {}", object.full_key(), meta.size, object.size))),
+            Err(StoreError::NotFound { .. }) => Ok(Some(format!("{} is missing", object.full_key()))),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    async fn archive(
+        &self,
+        source: Source,
+        generation: Generation,
+        decision: &Decision,
+        parent: Option<Manifest>,
+    ) -> Result<(Manifest, Vec<String>), Failure> {
+        let begun = Instant::now();
+        let parent_id = parent.as_ref().map(|p| p.backup_id.clone());
+        let state = self.context.state()?;
+        let mut uploads =
+            Uploads::take_up(&state, &*self.context.repository.shared_store(), generation, parent_id.as_ref()).await?;
+        let archived = loop {
+            let id = uploads.backup_id().clone();
+            failpoint::reach("backup-archiving");
+            match self.once(id, source.clone(), parent.as_ref(), &uploads).await {
+                // The interrupted run had finished an object that would be another one now.
+                Err(ArchiveError::Store(StoreError::AlreadyExists { .. })) if uploads.taken_up() => {
+                    uploads = Uploads::begin(&state, BackupId::new(Timestamp::now(), generation), parent_id.as_ref())?;
+                }
+                result => break result?,
+            }
+        };
+        failpoint::reach("backup-archived");
+        let took = begun.elapsed();
+        let findings = archived.findings.clone();
+        let manifest = self.manifest(uploads.backup_id().clone(), generation, archived, decision, parent, took);
+        Ok((manifest, findings))
+    }
+
+    async fn once(
+        &self,
+        id: BackupId,
+        source: Source,
+        parent: Option<&Manifest>,
+        uploads: &Uploads,
+    ) -> Result<Archived, ArchiveError> {
+        let target = &self.context.target;
+        let passed = Arc::new(AtomicU64::new(0));
+        let request = Request {
+            store: self.context.repository.shared_store(),
+            id,
+            source,
+            parent: parent.and_then(|p| p.archive.clone()),
+            compression: target.archive.compression,
+            chunk_size: target.archive.chunk_size,
+            upload: UploadOptions {
+                part_size: target.upload.part_size,
+                concurrency: target.upload.concurrency,
+                bandwidth: target.upload.bandwidth,
+            },
+            reread: self.wish.reread,
+            resume: Some(Arc::new(uploads.clone())),
+            passed: Arc::clone(&passed),
+        };
+        let mut archiving = std::pin::pin!(create::archive(request));
+        loop {
+            if let Ok(done) = tokio::time::timeout(TOLD_EVERY, &mut archiving).await {
+                return done;
+            }
+            let done = passed.load(Ordering::Relaxed);
+            self.watch.see(&Progress { stage: "archiving".into(), done, total: None });
+        }
+    }
+
+    fn manifest(
+        &self,
+        backup_id: BackupId,
+        generation: Generation,
+        archived: Archived,
+        decision: &Decision,
+        parent: Option<Manifest>,
+        took: Duration,
+    ) -> Manifest {
+        let target = &self.context.target;
+        let size_bytes = archived.objects.iter().map(|o| o.size).sum::<u64>();
+        let path = format!("{}/backups/{backup_id}", self.context.repository.location().trim_end_matches('/'));
+        let (kind, because) = match decision {
+            Decision::Base(why) => (BackupKind::Base, why),
+            Decision::Increment(why) => (BackupKind::Incremental, why),
+        };
+        let chain = parent.as_ref().and_then(|p| p.archive.as_ref());
+        let archive = Archive {
+            base: chain.map_or_else(|| backup_id.clone(), |c| c.base.clone()),
+            position: chain.map_or(0, |c| c.position + 1),
+            because: because.clone(),
+            files: archived.files,
+            data_bytes: archived.data_bytes,
+            read_bytes: archived.read_bytes,
+            new_bytes: archived.new_bytes,
+            index: archived.root,
+            objects: archived.table,
+            key_id: None,
+        };
+        Manifest {
+            format: manifest::FORMAT,
+            latest_snapshot: backup_id.to_string(),
+            latest_snapshot_to_path: path.clone(),
+            latest_snapshot_size_in_mb: size_bytes.div_ceil(1 << 20),
+            latest_snapshot_upload_duration_in_seconds: took.as_secs() + u64::from(took.subsec_nanos() > 0),
+            backup_and_restore_path: target.data_dir.as_ref().map(|d| d.display().to_string()),
+            backup_id,
+            path,
+            target: target.name.clone(),
+            engine: target.engine.word().into(),
+            engine_version: String::new(),
+            host_name: String::new(),
+            method: "archive".into(),
+            kind,
+            parent: parent.map(|p| p.backup_id),
+            reason: self.wish.reason,
+            generation,
+            owner: self.wish.instance.clone(),
+            started_at: Timestamp::now(),
+            finished_at: Timestamp::now(),
+            capture_seconds: took.as_secs_f64(),
+            size_bytes,
+            collections: vec![],
+            objects: archived.objects,
+            archive: Some(archive),
+            tool_version: env!("CARGO_PKG_VERSION").into(),
+        }
+    }
+
+    async fn publish(&self, manifest: Manifest, findings: Vec<String>) -> Result<Made, Failure> {
+        self.watch.see(&Progress::stage("publishing"));
+        let repository = &self.context.repository;
+        repository.create_manifest(&manifest).await?;
+        failpoint::reach("backup-described");
+        repository.publish(&manifest, self.wish.instance.as_deref(), Timestamp::now()).await?;
+        failpoint::reach("backup-published");
+        Uploads::forget(&self.context.state()?)?;
+        Ok(Made { manifest, findings })
+    }
+}

@@ -1,0 +1,335 @@
+//! Folders into archives and back: any tree, any changes, any number of increments, with a store that is not always kind.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use jiff::Timestamp;
+use perennial::archive::create::{ArchiveError, Archived, Request, archive};
+use perennial::archive::restore::{self, Counters, RestoreError};
+use perennial::archive::source::Source;
+use perennial::archive::upload::UploadOptions;
+use perennial_shared::archive::frame::{Algorithm, Compression};
+use perennial_shared::archive::objects::Objects;
+use perennial_shared::id::{BackupId, Generation};
+use perennial_shared::manifest::Archive;
+use perennial_shared::store::Store;
+use perennial_shared::store::memory::MemoryStore;
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+/// A change to a tree. Numbers choose among what is there.
+#[derive(Debug, Clone)]
+enum Change {
+    Write { file: u8, size: u32, seed: u8 },
+    Overwrite { file: u8, at: u32, size: u16 },
+    Append { file: u8, size: u32 },
+    Truncate { file: u8, to: u32 },
+    Punch { file: u8, size: u32 },
+    Remove { file: u8 },
+    Rename { file: u8, to: u8 },
+    Link { file: u8, to: u8 },
+    Mode { file: u8, mode: u16 },
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        4 => (any::<u8>(), 0..200_000_u32, any::<u8>()).prop_map(|(file, size, seed)| Change::Write { file, size, seed }),
+        1 => (any::<u8>(), 1_000_000..3_000_000_u32, any::<u8>()).prop_map(|(file, size, seed)| Change::Write { file, size, seed }),
+        3 => (any::<u8>(), any::<u32>(), 1..2000_u16).prop_map(|(file, at, size)| Change::Overwrite { file, at, size }),
+        2 => (any::<u8>(), 1..50_000_u32).prop_map(|(file, size)| Change::Append { file, size }),
+        1 => (any::<u8>(), any::<u32>()).prop_map(|(file, to)| Change::Truncate { file, to }),
+        1 => (any::<u8>(), 1..4_000_000_u32).prop_map(|(file, size)| Change::Punch { file, size }),
+        1 => any::<u8>().prop_map(|file| Change::Remove { file }),
+        1 => (any::<u8>(), any::<u8>()).prop_map(|(file, to)| Change::Rename { file, to }),
+        1 => (any::<u8>(), any::<u8>()).prop_map(|(file, to)| Change::Link { file, to }),
+        1 => (any::<u8>(), any::<u16>()).prop_map(|(file, mode)| Change::Mode { file, mode }),
+    ]
+}
+
+/// A folder that is changed, with a clock of its own: every change gets an mtime that no other has.
+struct Tree {
+    folder: TempDir,
+    clock: i64,
+}
+
+impl Tree {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().expect("a folder"), clock: 1_000_000_000 }
+    }
+
+    fn path(&self, file: u8) -> PathBuf {
+        let name = match file % 5 {
+            0 => format!("f{file}").into_bytes(),
+            1 => format!("a/{file}").into_bytes(),
+            2 => format!("a/b-{file}/deep").into_bytes(),
+            3 => [b"a/\xff".as_slice(), file.to_string().as_bytes()].concat(),
+            _ => format!("{}{file}", "long".repeat(40)).into_bytes(),
+        };
+        self.folder.path().join(Path::new(std::ffi::OsStr::from_bytes(&name)))
+    }
+
+    fn apply(&mut self, change: &Change) {
+        let (Change::Write { file, .. }
+        | Change::Overwrite { file, .. }
+        | Change::Append { file, .. }
+        | Change::Truncate { file, .. }
+        | Change::Punch { file, .. }
+        | Change::Remove { file }
+        | Change::Rename { file, .. }
+        | Change::Link { file, .. }
+        | Change::Mode { file, .. }) = change;
+        let path = self.path(*file % 12);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("made");
+        let is_file = fs::symlink_metadata(&path).is_ok_and(|m| m.is_file());
+        match change {
+            Change::Write { size, seed, .. } => {
+                let _ = fs::remove_file(&path);
+                fs::write(&path, noise(*size as usize, u64::from(*seed))).expect("written");
+            }
+            Change::Link { to, .. } => {
+                let _ = fs::remove_file(&path);
+                symlink(format!("../somewhere/{to}"), &path).expect("linked");
+                return;
+            }
+            Change::Remove { .. } => {
+                let _ = fs::remove_file(&path);
+                return;
+            }
+            Change::Rename { to, .. } if is_file => {
+                let to = self.path(*to % 12);
+                fs::create_dir_all(to.parent().expect("a parent")).expect("made");
+                fs::rename(&path, &to).expect("renamed");
+                return;
+            }
+            _ if !is_file => return,
+            Change::Overwrite { at, size, .. } => {
+                let length = fs::metadata(&path).expect("there").len();
+                let at = u64::from(*at) % length.max(1);
+                let bytes = noise(usize::from(*size), u64::from(*size));
+                fs::File::options().write(true).open(&path).expect("open").write_all_at(&bytes, at).expect("written");
+            }
+            Change::Append { size, .. } => {
+                let length = fs::metadata(&path).expect("there").len();
+                let bytes = noise(*size as usize, length);
+                fs::File::options()
+                    .write(true)
+                    .open(&path)
+                    .expect("open")
+                    .write_all_at(&bytes, length)
+                    .expect("written");
+            }
+            Change::Truncate { to, .. } => {
+                let length = fs::metadata(&path).expect("there").len();
+                let file = fs::File::options().write(true).open(&path).expect("open");
+                file.set_len(u64::from(*to) % (length + 1)).expect("cut");
+            }
+            Change::Punch { size, .. } => {
+                let length = fs::metadata(&path).expect("there").len();
+                let file = fs::File::options().write(true).open(&path).expect("open");
+                file.set_len(length + u64::from(*size)).expect("grown");
+                file.write_all_at(b"after the hole", length + u64::from(*size)).expect("written");
+            }
+            Change::Mode { mode, .. } => {
+                fs::set_permissions(&path, fs::Permissions::from_mode(u32::from(mode % 0o1000) | 0o400)).expect("set");
+            }
+            _ => {}
+        }
+        self.clock += 1;
+        let at = std::time::UNIX_EPOCH + std::time::Duration::new(self.clock.unsigned_abs(), 123_456_789);
+        fs::File::open(&path).expect("open").set_modified(at).expect("set");
+    }
+}
+
+fn noise(size: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[0]
+    };
+    (0..size).map(|_| next()).collect()
+}
+
+/// Everything about a tree that a restore must bring back.
+fn image(root: &Path) -> BTreeMap<PathBuf, (u32, i64, i64, Vec<u8>)> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            let metadata = fs::symlink_metadata(&path).expect("there");
+            let content = if metadata.is_dir() {
+                folders.push(path.clone());
+                vec![]
+            } else if metadata.is_symlink() {
+                fs::read_link(&path).expect("a link").as_os_str().as_bytes().to_vec()
+            } else {
+                fs::read(&path).expect("read")
+            };
+            let facts = (metadata.mode(), metadata.mtime(), metadata.mtime_nsec(), content);
+            found.insert(path.strip_prefix(root).expect("below").to_owned(), facts);
+        }
+    }
+    found
+}
+
+struct Case {
+    store: Arc<dyn Store>,
+    options: UploadOptions,
+    compression: Compression,
+    chunk_size: u32,
+}
+
+impl Case {
+    async fn back_up(&self, root: &Path, second: i64, parent: Option<&Archive>) -> Result<Archive, ArchiveError> {
+        let at = Timestamp::from_second(1_800_000_000 + second).expect("in range");
+        let id = BackupId::new(at, Generation(1));
+        let request = Request {
+            store: Arc::clone(&self.store),
+            id: id.clone(),
+            source: Source { ctime_is_ours: true, ..Source::folder(root) },
+            parent: parent.cloned(),
+            compression: self.compression,
+            chunk_size: self.chunk_size,
+            upload: self.options,
+            reread: false,
+            resume: None,
+            passed: Arc::new(AtomicU64::new(0)),
+        };
+        let archived = archive(request).await?;
+        let Archived { table: objects, root: index, files, data_bytes, read_bytes, new_bytes, .. } = archived;
+        let base = parent.map_or(id, |p| p.base.clone());
+        let position = parent.map_or(0, |p| p.position + 1);
+        let because = String::new();
+        Ok(Archive { base, position, because, files, data_bytes, read_bytes, new_bytes, index, objects, key_id: None })
+    }
+
+    async fn restore(&self, backup: &Archive, to: &Path, local: Option<&Path>) -> Result<Arc<Counters>, RestoreError> {
+        let progress = Arc::new(Counters::default());
+        let request = restore::Request {
+            objects: Objects::new(Arc::clone(&self.store), backup),
+            root: backup.index.clone(),
+            staging: to.to_owned(),
+            local: local.map(Path::to_owned),
+            include: None,
+            progress: Arc::clone(&progress),
+        };
+        restore::stage(&request).await?;
+        Ok(progress)
+    }
+}
+
+fn run<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime")
+        .block_on(work)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// After each backup the tree comes back bit for bit, into an empty folder and over whatever tree is there.
+    #[test]
+    fn any_tree_comes_back_after_any_changes(
+        rounds in prop::collection::vec(prop::collection::vec(change(), 0..8), 1..5),
+        algorithm in prop_oneof![Just(Algorithm::Zstd), Just(Algorithm::Gzip), Just(Algorithm::None)],
+        chunk in 14..18_u32,
+    ) {
+        let case = Case {
+            store: Arc::new(MemoryStore::default()),
+            options: UploadOptions { part_size: 300_000, concurrency: 3, bandwidth: None },
+            compression: Compression { algorithm, level: None },
+            chunk_size: 1 << chunk,
+        };
+        let mut tree = Tree::new();
+        let mut made: Vec<(Archive, BTreeMap<_, _>)> = vec![];
+        for (n, round) in rounds.iter().enumerate() {
+            round.iter().for_each(|c| tree.apply(c));
+            let parent = made.last().map(|(backup, _)| backup.clone());
+            let backup = run(case.back_up(tree.folder.path(), i64::try_from(n).expect("few"), parent.as_ref())).expect("a backup");
+            made.push((backup, image(tree.folder.path())));
+        }
+        for (backup, was) in &made {
+            let empty = tempfile::tempdir().expect("a folder");
+            let fresh = empty.path().join("fresh");
+            run(case.restore(backup, &fresh, None)).expect("restored");
+            prop_assert!(image(&fresh) == *was, "an empty folder");
+            let delta = empty.path().join("delta");
+            let counters = run(case.restore(backup, &delta, Some(&fresh))).expect("restored");
+            prop_assert!(image(&delta) == *was, "beside the same tree");
+            prop_assert_eq!(counters.fetched.load(Ordering::Relaxed), 0, "nothing had to be fetched");
+            let over = empty.path().join("over");
+            run(case.restore(backup, &over, Some(tree.folder.path()))).expect("restored");
+            prop_assert!(image(&over) == *was, "beside the newest tree");
+        }
+    }
+}
+
+#[test]
+fn what_did_not_change_costs_nothing() {
+    let case = Case {
+        store: Arc::new(MemoryStore::default()),
+        options: UploadOptions::default(),
+        compression: Compression::default(),
+        chunk_size: 16 << 10,
+    };
+    let mut tree = Tree::new();
+    for file in 0..12 {
+        tree.apply(&Change::Write { file, size: 2_000_000, seed: file });
+    }
+    let base = run(case.back_up(tree.folder.path(), 0, None)).expect("a base");
+    assert_eq!(base.objects.len(), 2);
+    let same = run(case.back_up(tree.folder.path(), 1, Some(&base))).expect("an increment");
+    assert_eq!((same.read_bytes, same.new_bytes, &same.objects), (0, 0, &base.objects));
+
+    tree.apply(&Change::Overwrite { file: 3, at: 1_000_000, size: 100 });
+    let little = run(case.back_up(tree.folder.path(), 2, Some(&same))).expect("an increment");
+    assert_eq!((little.read_bytes, little.new_bytes), (2_000_000, 16 << 10));
+    assert_eq!(little.objects.len(), 4);
+}
+
+#[test]
+fn a_base_is_an_ordinary_tar_file() {
+    for algorithm in [Algorithm::Zstd, Algorithm::Gzip, Algorithm::None] {
+        let repository = tempfile::tempdir().expect("a folder");
+        let store = perennial_shared::store::folder::FolderStore::open(repository.path()).expect("opened");
+        let compression = Compression { algorithm, level: None };
+        let options = UploadOptions::default();
+        let case = Case { store: Arc::new(store), options, compression, chunk_size: 16 << 10 };
+        let mut tree = Tree::new();
+        for file in 0..12 {
+            tree.apply(&Change::Write { file, size: u32::from(file) * 300_000, seed: file });
+        }
+        tree.apply(&Change::Punch { file: 7, size: 5_000_000 });
+        tree.apply(&Change::Link { file: 9, to: 1 });
+        tree.apply(&Change::Mode { file: 2, mode: 0o640 });
+        let backup = run(case.back_up(tree.folder.path(), 0, None)).expect("a base");
+        let data = repository.path().join(backup.objects[1].full_key());
+
+        let out = tempfile::tempdir().expect("a folder");
+        let unpack = match algorithm {
+            Algorithm::Zstd => "zstd -dc",
+            Algorithm::Gzip => "gzip -dc",
+            Algorithm::None => "cat",
+        };
+        let script = format!(
+            "set -e -o pipefail; {unpack} '{}' | tar xp -C '{}'; sha256sum '{0}'",
+            data.display(),
+            out.path().display()
+        );
+        let ran = std::process::Command::new("bash").args(["-c", &script]).output().expect("bash");
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        assert!(image(out.path()) == image(tree.folder.path()), "{algorithm:?}");
+        let sum = String::from_utf8_lossy(&ran.stdout);
+        assert!(sum.starts_with(&backup.objects[1].sha256), "{sum}");
+    }
+}

@@ -1,0 +1,194 @@
+//! Frames: what is compressed, encrypted and fetched in one piece.
+//!
+//! Frames are independent: any can be fetched and decompressed alone, in any order and on any core. One after another they are a
+//! valid `.zst` (or `.gz`) file, because both formats allow members to be put one behind the other (RFC 8878 section 3, RFC 1952
+//! section 2.2).
+
+use std::io::{Read, Write};
+
+use serde::{Deserialize, Serialize};
+
+/// A frame is cut once it holds this many bytes.
+pub const TARGET: usize = 1 << 20;
+/// No frame decompresses to more than this: the target, and the block of a file that filled it.
+pub const LARGEST: usize = 4 << 20;
+
+/// zstd's level when the settings name none. Level 3 costs twice the time of level 1 and gives a percent or two.
+const DEFAULT_LEVEL: i32 = 1;
+/// For what does not shrink: still zstd, nearly as fast as copying.
+const HURRY: i32 = -50;
+/// Of a frame's beginning, middle and end this much is tried.
+const SAMPLE: usize = 8 << 10;
+
+/// How frames are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Algorithm {
+    /// Zstandard.
+    #[default]
+    Zstd,
+    /// gzip.
+    Gzip,
+    /// Not at all.
+    None,
+}
+
+impl Algorithm {
+    /// What the object's name ends in, after `.tar`.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Self::Zstd => ".zst",
+            Self::Gzip => ".gz",
+            Self::None => "",
+        }
+    }
+}
+
+/// How a backup's frames are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Compression {
+    /// By what.
+    pub algorithm: Algorithm,
+    /// 1 to 19 for zstd, 1 to 9 for gzip; `None` adapts to each frame.
+    pub level: Option<i32>,
+}
+
+/// One thread's means of compressing.
+pub struct Compressor {
+    compression: Compression,
+    zstd: zstd::bulk::Compressor<'static>,
+    level: i32,
+}
+
+impl Compressor {
+    /// Fails only for want of memory.
+    pub fn new(compression: Compression) -> std::io::Result<Self> {
+        let level = compression.level.unwrap_or(DEFAULT_LEVEL);
+        let mut zstd = zstd::bulk::Compressor::new(level)?;
+        // So that a damaged frame is known as one without its index, too.
+        zstd.include_checksum(true)?;
+        Ok(Self { compression, zstd, level })
+    }
+
+    /// Compresses one frame. The same bytes always give the same frame.
+    pub fn compress(&mut self, plain: Vec<u8>) -> std::io::Result<Vec<u8>> {
+        match self.compression.algorithm {
+            Algorithm::None => Ok(plain),
+            Algorithm::Gzip => {
+                let level = self.compression.level.unwrap_or(6).clamp(1, 9).cast_unsigned();
+                let out = Vec::with_capacity(plain.len() / 2);
+                let mut encoder = flate2::write::GzEncoder::new(out, flate2::Compression::new(level));
+                encoder.write_all(&plain)?;
+                encoder.finish()
+            }
+            Algorithm::Zstd => {
+                let level = self.level_for(&plain)?;
+                self.set(level)?;
+                self.zstd.compress(&plain)
+            }
+        }
+    }
+
+    /// Vectors of floating-point numbers hardly shrink, whatever they cost; text shrinks to a quarter. A few kilobytes tell.
+    fn level_for(&mut self, plain: &[u8]) -> std::io::Result<i32> {
+        if let Some(level) = self.compression.level {
+            return Ok(level);
+        }
+        if plain.len() < 4 * SAMPLE {
+            return Ok(DEFAULT_LEVEL);
+        }
+        self.set(DEFAULT_LEVEL)?;
+        let mut sample = Vec::with_capacity(3 * SAMPLE);
+        for start in [0, (plain.len() - SAMPLE) / 2, plain.len() - SAMPLE] {
+            sample.extend_from_slice(&plain[start..start + SAMPLE]);
+        }
+        let shrunk = self.zstd.compress(&sample)?.len();
+        Ok(if shrunk * 100 > sample.len() * 96 { HURRY } else { DEFAULT_LEVEL })
+    }
+
+    fn set(&mut self, level: i32) -> std::io::Result<()> {
+        if level != self.level {
+            self.zstd.set_compression_level(level)?;
+            self.level = level;
+        }
+        Ok(())
+    }
+}
+
+/// One thread's means of decompressing.
+pub struct Decompressor(zstd::bulk::Decompressor<'static>);
+
+impl Decompressor {
+    /// Fails only for want of memory.
+    pub fn new() -> std::io::Result<Self> {
+        Ok(Self(zstd::bulk::Decompressor::new()?))
+    }
+
+    /// Decompresses one frame. What would become larger than any frame is refused before it does.
+    pub fn decompress(&mut self, algorithm: Algorithm, frame: Vec<u8>) -> std::io::Result<Vec<u8>> {
+        let too_large = || std::io::Error::other("the frame decompresses to more than any frame holds");
+        match algorithm {
+            Algorithm::None if frame.len() > LARGEST => Err(too_large()),
+            Algorithm::None => Ok(frame),
+            Algorithm::Gzip => {
+                let mut plain = Vec::with_capacity(TARGET + TARGET / 4);
+                let mut decoder = flate2::read::GzDecoder::new(&frame[..]).take(LARGEST as u64 + 1);
+                decoder.read_to_end(&mut plain)?;
+                if plain.len() > LARGEST { Err(too_large()) } else { Ok(plain) }
+            }
+            Algorithm::Zstd => {
+                let claimed = zstd::zstd_safe::get_frame_content_size(&frame).ok().flatten();
+                let claimed = claimed.and_then(|size| usize::try_from(size).ok());
+                match claimed {
+                    Some(size) if size <= LARGEST => self.0.decompress(&frame, size),
+                    _ => Err(too_large()),
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn all() -> [Compression; 4] {
+        [
+            Compression::default(),
+            Compression { algorithm: Algorithm::Zstd, level: Some(9) },
+            Compression { algorithm: Algorithm::Gzip, level: None },
+            Compression { algorithm: Algorithm::None, level: None },
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn what_was_compressed_comes_back(plain in prop::collection::vec(any::<u8>(), 0..80_000), repeat in 1_usize..20) {
+            let plain = plain.repeat(repeat);
+            for compression in all() {
+                let frame = Compressor::new(compression).expect("made").compress(plain.clone()).expect("compressed");
+                let back = Decompressor::new().expect("made").decompress(compression.algorithm, frame).expect("decompressed");
+                prop_assert!(back == plain);
+            }
+        }
+
+        #[test]
+        fn hostile_frames_end(frame in prop::collection::vec(any::<u8>(), 0..4000)) {
+            for algorithm in [Algorithm::Zstd, Algorithm::Gzip] {
+                let _ = Decompressor::new().expect("made").decompress(algorithm, frame.clone());
+            }
+        }
+    }
+
+    #[test]
+    fn a_bomb_is_refused() {
+        let bomb = vec![0; LARGEST + 1];
+        for compression in all() {
+            let frame = Compressor::new(compression).expect("made").compress(bomb.clone()).expect("compressed");
+            Decompressor::new().expect("made").decompress(compression.algorithm, frame).expect_err("too large");
+        }
+    }
+}

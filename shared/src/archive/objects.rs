@@ -1,0 +1,261 @@
+//! The objects of a chain, read: pages and frames by their references, an index from its first entry to its last.
+//!
+//! Fails: [`ReadError`], which says whether the backup is damaged or the store did not answer. References that are near each other
+//! are fetched in one request.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use super::entry::{Entry, Extent, File, FrameRef, Kind};
+use super::frame;
+use super::index::{self, Root};
+use super::page::{PageDamaged, PageRef};
+use super::path::RelPath;
+use crate::manifest::{Archive, ArchiveObject};
+use crate::store::{Store, StoreError};
+
+/// Requests in flight for pages.
+const AT_ONCE: usize = 4;
+/// Pages asked for together: this many entries' worth of memory and no more.
+const GROUP: usize = 16;
+/// A gap that costs less to fetch than another request would.
+const GAP: u64 = 64 << 10;
+/// No request fetches more.
+const LARGEST_FETCH: u64 = 8 << 20;
+
+/// Something that could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The store said no.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The bytes are not what they should be.
+    #[error("{key}: {why}")]
+    Damaged {
+        /// Key of the object in the repository.
+        key: String,
+        /// What is wrong with it, and where.
+        why: String,
+    },
+}
+
+impl ReadError {
+    /// Whether the backup is to blame, rather than the way to it.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged { .. } => true,
+            Self::Store(e) => matches!(e, StoreError::NotFound { .. } | StoreError::Corrupt { .. }),
+        }
+    }
+}
+
+/// The objects that a backup's index may point to.
+#[derive(Debug, Clone)]
+pub struct Objects {
+    store: Arc<dyn Store>,
+    table: Arc<[ArchiveObject]>,
+}
+
+impl Objects {
+    /// Of a backup; nothing is read yet.
+    pub fn new(store: Arc<dyn Store>, archive: &Archive) -> Self {
+        Self { store, table: archive.objects.clone().into() }
+    }
+
+    /// How an object is called, for messages.
+    pub fn key(&self, object: u32) -> String {
+        self.table.get(object as usize).map_or_else(|| format!("object {object}"), ArchiveObject::full_key)
+    }
+
+    /// How an object's frames are compressed.
+    pub fn algorithm(&self, object: u32) -> frame::Algorithm {
+        self.table.get(object as usize).map_or(frame::Algorithm::None, |o| o.compression)
+    }
+
+    /// A part of an object.
+    pub async fn range(&self, object: u32, offset: u64, length: u64) -> Result<Bytes, ReadError> {
+        let Some(found) = self.table.get(object as usize) else {
+            return Err(ReadError::Damaged { key: self.key(object), why: "the manifest names no such object".into() });
+        };
+        if offset.checked_add(length).is_none_or(|end| end > found.size) {
+            return Err(ReadError::Damaged { key: self.key(object), why: format!("nothing can be at {offset}") });
+        }
+        Ok(self.store.read_range(&found.full_key(), offset..offset + length).await?)
+    }
+
+    async fn fetch(&self, fetch: Fetch) -> Result<(Fetch, Bytes), ReadError> {
+        let bytes = self.range(fetch.object, fetch.offset, fetch.length).await?;
+        Ok((fetch, bytes))
+    }
+
+    /// What `refs` refer to, in their order.
+    pub async fn pages(&self, refs: &[PageRef]) -> Result<Vec<Bytes>, ReadError> {
+        for page in refs {
+            index::check_ref(page).map_err(|e| self.damaged(&e))?;
+        }
+        let places: Vec<_> =
+            refs.iter().map(|p| FrameRef { object: p.object, offset: p.offset, length: p.length }).collect();
+        let mut found = vec![Bytes::new(); refs.len()];
+        let fetches = fetches(&places, LARGEST_FETCH);
+        let mut fetched = stream::iter(fetches).map(|fetch| self.fetch(fetch)).buffer_unordered(AT_ONCE);
+        while let Some((fetch, bytes)) = fetched.try_next().await? {
+            for part in &fetch.parts {
+                let place = places[*part];
+                let start = usize::try_from(place.offset - fetch.offset).unwrap_or(usize::MAX);
+                found[*part] = bytes.slice(start..start + place.length as usize);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The chunks of a large file, of the pages from number `first` on that `pages` refer to.
+    pub async fn chunks(&self, file: &File, first: usize, pages: &[PageRef]) -> Result<Vec<Vec<Extent>>, ReadError> {
+        let bodies = self.pages(pages).await?;
+        let decoded = pages.iter().zip(bodies).enumerate();
+        decoded
+            .map(|(n, (page, body))| index::chunks(page, &body, file, first + n).map_err(|e| self.damaged(&e)))
+            .collect()
+    }
+
+    fn damaged(&self, error: &PageDamaged) -> ReadError {
+        ReadError::Damaged { key: self.key(error.object), why: error.to_string() }
+    }
+
+    /// An index from its first entry to its last.
+    pub fn walk(&self, root: &Root) -> Walk {
+        let top = Waiting { page: root.page.clone(), height: root.height };
+        Walk {
+            objects: self.clone(),
+            waiting: VecDeque::from([top]),
+            ready: VecDeque::new(),
+            last: None,
+            folders: vec![],
+            leaves: vec![],
+        }
+    }
+}
+
+/// One request, and which of the wanted places it brings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetch {
+    /// Number of the object.
+    pub object: u32,
+    /// First byte.
+    pub offset: u64,
+    /// Bytes.
+    pub length: u64,
+    /// Which of the places that were asked for.
+    pub parts: Vec<usize>,
+}
+
+/// The fewest sensible requests for `places`: neighbours together, up to `largest` bytes each.
+pub fn fetches(places: &[FrameRef], largest: u64) -> Vec<Fetch> {
+    let mut order: Vec<usize> = (0..places.len()).collect();
+    order.sort_by_key(|n| places[*n]);
+    let mut fetches: Vec<Fetch> = vec![];
+    for n in order {
+        let FrameRef { object, offset, length } = places[n];
+        let end = offset + u64::from(length);
+        if let Some(last) = fetches.last_mut()
+            && last.object == object
+            && offset <= last.offset + last.length + GAP
+            && end.max(last.offset + last.length) - last.offset <= largest
+        {
+            last.length = end.max(last.offset + last.length) - last.offset;
+            last.parts.push(n);
+            continue;
+        }
+        fetches.push(Fetch { object, offset, length: u64::from(length), parts: vec![n] });
+    }
+    fetches
+}
+
+struct Waiting {
+    page: PageRef,
+    height: u32,
+}
+
+/// Reads an index's entries in their order, a few pages ahead.
+pub struct Walk {
+    objects: Objects,
+    waiting: VecDeque<Waiting>,
+    ready: VecDeque<Entry>,
+    last: Option<RelPath>,
+    /// The folders on the way down to the last entry.
+    folders: Vec<RelPath>,
+    leaves: Vec<PageRef>,
+}
+
+impl Walk {
+    /// The next entry.
+    pub async fn next(&mut self) -> Result<Option<Entry>, ReadError> {
+        while self.ready.is_empty() {
+            let Some(height) = self.waiting.front().map(|w| w.height) else { return Ok(None) };
+            self.descend(height).await?;
+        }
+        Ok(self.ready.pop_front())
+    }
+
+    /// The pages of the tree that were read since this was asked last.
+    pub fn take_pages(&mut self) -> Vec<PageRef> {
+        std::mem::take(&mut self.leaves)
+    }
+
+    /// What is in a folder must follow that folder's own entry: otherwise it could stand behind a link that leads anywhere.
+    fn admit(&mut self, entry: &Entry) -> Result<(), String> {
+        let parent = entry.path.parent();
+        while self.folders.last().is_some_and(|folder| Some(folder) != parent.as_ref()) {
+            self.folders.pop();
+        }
+        if self.folders.is_empty() && parent.is_some() {
+            return Err(format!("{} is in no folder of the archive", entry.path));
+        }
+        if entry.kind == Kind::Folder {
+            self.folders.push(entry.path.clone());
+        }
+        Ok(())
+    }
+
+    /// Reads the pages of one level that stand next, and puts what they list in their place.
+    async fn descend(&mut self, height: u32) -> Result<(), ReadError> {
+        let group = self.waiting.iter().take(GROUP).take_while(|w| w.height == height).count();
+        let pages: Vec<_> = self.waiting.drain(..group).map(|w| w.page).collect();
+        let bodies = self.objects.pages(&pages).await?;
+        let mut below = vec![];
+        for (page, body) in pages.iter().zip(bodies) {
+            if height == 0 {
+                let leaf = index::leaf(page, &body, self.last.as_ref()).map_err(|e| self.objects.damaged(&e))?;
+                for entry in &leaf {
+                    self.admit(entry).map_err(|why| ReadError::Damaged { key: self.objects.key(page.object), why })?;
+                }
+                self.last = leaf.last().map(|e| e.path.clone()).or(self.last.take());
+                self.ready.extend(leaf);
+            } else {
+                let node = index::node(page, &body).map_err(|e| self.objects.damaged(&e))?;
+                below.extend(node.into_iter().map(|(_, page)| Waiting { page, height: height - 1 }));
+            }
+        }
+        for waiting in below.into_iter().rev() {
+            self.waiting.push_front(waiting);
+        }
+        self.leaves.extend(pages);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_are_fetched_together() {
+        let place = |object, offset, length| FrameRef { object, offset, length };
+        let places = [place(1, 0, 10), place(0, 100, 50), place(0, 0, 100), place(0, 1 << 30, 5)];
+        let fetches = fetches(&places, 1 << 20);
+        let said: Vec<_> = fetches.iter().map(|f| (f.object, f.offset, f.length, f.parts.clone())).collect();
+        assert_eq!(said, [(0, 0, 150, vec![2, 1]), (0, 1 << 30, 5, vec![3]), (1, 0, 10, vec![0])]);
+    }
+}
