@@ -50,7 +50,7 @@ def arguments() -> argparse.Namespace:
 
 
 def stop_at_end_of_input(server: Server) -> None:
-    while sys.stdin.buffer.read1(4096):
+    while os.read(0, 4096):  # not sys.stdin: a thread that waits in it aborts the interpreter at its end
         pass
     server.shutdown()
 

@@ -133,12 +133,13 @@ def point_json(point: edge.Record | edge.ScoredPoint) -> Json:
     out: Json = {"id": identifier_json(point.id)}
     if isinstance(point, edge.ScoredPoint):
         out["version"], out["score"] = point.version, numpy.float32(point.score)
-    if point.payload is not None:
-        out["payload"] = point.payload
-    if point.vector is not None:
-        out["vector"] = vector_json(point.vector)
-    if point.order_value is not None:
-        out["order_value"] = point.order_value
+    payload, vector, order = point.payload, point.vector, point.order_value  # each look is a conversion
+    if payload is not None:
+        out["payload"] = payload
+    if vector is not None:
+        out["vector"] = vector_json(vector)
+    if order is not None:
+        out["order_value"] = order
     return out
 
 
