@@ -237,6 +237,9 @@ def test_shard_snapshots_are_recovered_by_name_and_url(server: QdrantServer) -> 
     url = f"{server.url}/collections/one/shards/0/snapshots/{snapshot['name']}"
     assert server.result("PUT", f"/collections/two{recover}", {"location": url, "checksum": snapshot["checksum"]})
     assert server.points("two") == server.points("one")
+    assert put(server, "two", range(9, 10)) == put(server, "one", range(9, 10)) == 2, (
+        "numbering goes on behind the archive"
+    )
     statuses = {
         "wrong checksum": server.ask("PUT", f"/collections/two{recover}", {"location": url, "checksum": "0" * 64}),
         "a file URL": server.ask("PUT", f"/collections/two{recover}", {"location": "file:///x"}),
@@ -357,9 +360,10 @@ def test_several_shards(server: QdrantServer) -> None:
 # ---- helpers --------------------------------------------------------------------------------------------------------
 
 
-def put(server: QdrantServer, collection: str, numbers: range) -> None:
+def put(server: QdrantServer, collection: str, numbers: range) -> int:
+    """The number of the operation."""
     points = [{"id": n, "vector": [n, 1, 2, 3], "payload": {"n": n}} for n in numbers]
-    server.result("PUT", f"/collections/{collection}/points?wait=true", {"points": points})
+    return server.result("PUT", f"/collections/{collection}/points?wait=true", {"points": points})["operation_id"]
 
 
 def move(server: QdrantServer, name: str) -> None:
