@@ -1,5 +1,5 @@
 """Runs the benchmark. Exit code 0: all results were right, however long they took; 1: something that was restored differs from what
-was backed up, or nothing could be measured; 130: interrupted.
+was backed up, a command of Perennial failed, or nothing could be measured; 130: interrupted.
 
 The full run writes docs/benchmarks/latest.json and latest.md. A quick or partial one writes into the cache folder, so that
 it does not replace what a full one found.
@@ -100,7 +100,7 @@ def run(options: argparse.Namespace) -> int:
     paths = report.write(folder, "quick" if options.quick else "latest", document, text)
     print(text)
     say(f"written: {', '.join(map(str, paths))}")
-    return 0 if found else 1
+    return 1 if not found or Perennial.name in comparison.failed else 0
 
 
 def others_busy(comparison: Comparison) -> float:

@@ -66,14 +66,15 @@ def markdown(document: dict, kinds: Sequence[type[System]], wishes: list[Wish]) 
 
 def head(document: dict) -> str:
     machine, data = document["machine"], document["data"]
-    others = document["others_cpus_busy"]
+    others, seeds = document["others_cpus_busy"], "seeds" in document["systems"]
     lines = [
         f"{document['made_at']}; {machine['cpu']}, {machine['cpus']} CPUs, {machine['memory_bytes'] / 2**30:.0f} GiB memory, "
         f"{machine['kernel']}.",
         f"Data: {data['bytes'] / MIB:.0f} MiB in {data['files']} files (60 % vectors, 25 % payload, 15 % small and middle "
         f"files; see `tests/bench/data.py`); 1 % is {data['changed_bytes'] / 1e6:.2f} MB.",
-        f"Medians of {document['rounds']} rounds, in each of which every system had its turn, in another order. "
-        "The seeds' script was measured once, because level 19 takes minutes.",
+        f"Medians of {document['rounds']} rounds, in each of which every system had its turn, in another order."
+        + (" The seeds' script was measured once, because level 19 takes minutes." if seeds else ""),
+        "restic encrypts, and derives its key from the password in every command, which is slow on purpose.",
         f"Trees, restored trees and the S3 server (versitygw, on this machine, sharing its CPUs) were on {place(document['where'])}; "
         "what was read was in memory for every system.",
         "Every restored tree was compared with the original by content; s5cmd moves an archive made beforehand and does "

@@ -8,7 +8,7 @@ jobs is compared in every round.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from .console import say
 from .data import MIB, VARIANTS, Data, variant
@@ -45,7 +45,7 @@ class Comparison:
     def _let(self, kind: type[System], turn: Turn, number: int) -> None:
         say(f"round {number + 1} of {1 if kind.once else self.rounds}: {kind.title}")
         try:
-            for job, cost in turn.take(kind).items():
+            for job, cost in turn.take(kind):
                 self.costs[kind.name][job].append(cost)
         except CommandFailed as problem:  # the others go on; a wrong result is another thing and ends it all
             self.failed[kind.name] = str(problem)
@@ -78,31 +78,33 @@ class Turn:
     def __init__(self, work: Work, expected: dict[str, Fingerprint], thorough: bool) -> None:
         self._work, self._expected, self._thorough = work, expected, thorough
 
-    def take(self, kind: type[System]) -> dict[str, Cost]:
+    def take(self, kind: type[System]) -> Iterator[tuple[str, Cost]]:
+        """Each job with its cost as soon as it is done, so that a job that fails loses only itself and the later ones."""
         system = kind(self._work.place(kind.name))
         try:
-            return self._jobs(system)
+            yield from self._jobs(system)
         finally:
             self._work.forget(system)
             self._work.clear(system)
 
-    def _jobs(self, system: System) -> dict[str, Cost]:
+    def _jobs(self, system: System) -> Iterator[tuple[str, Cost]]:
         if first := system.prepare():
             run(first)
-        costs = {"base": self._measured(system, system.base())}
+        yield "base", self._measured(system, system.base())
+        if system.increment():
+            self._work.keep(system)
         into = self._work.empty()
-        costs["restore"] = self._measured(system, system.restore(into))
+        yield "restore", self._measured(system, system.restore(into))
         system.check(into, self._expected["nothing"], "the restored base")
         if system.delta_restore(into):
             onto = self._work.copy_of(self._work.variant("random"))
-            costs["delta restore"] = self._measured(system, system.delta_restore(onto))
+            yield "delta restore", self._measured(system, system.delta_restore(onto))
             system.check(onto, self._expected["nothing"], "the base restored over a changed tree")
         if verify := system.verify():
-            costs["verify"] = self._measured(system, verify)
+            yield "verify", self._measured(system, verify)
         if system.increment():
-            self._work.keep(system)
-            costs.update({kind: self._increment(system, kind) for kind in VARIANTS})
-        return costs
+            for kind in VARIANTS:
+                yield kind, self._increment(system, kind)
 
     def _increment(self, system: System, kind: str) -> Cost:
         self._work.set_back(system)

@@ -16,7 +16,6 @@ PARTS = ["--concurrency", "8", "--part-size", "16"]
 
 class S5cmd(System):
     name, title = "s5cmd", "s5cmd of the ready archive"
-    unpacks = False
 
     @classmethod
     def programs(cls) -> list[Path]:

@@ -31,7 +31,6 @@ class System:
     name: str
     title: str
     once = False  # so slow that it is measured once
-    unpacks = True  # a restore brings back a tree
 
     def __init__(self, place: Place) -> None:
         self.place = place
