@@ -1,4 +1,4 @@
-# Two commands: `make demo` shows the main job, `make test` runs every check. Everything they install goes into the cache folder.
+# `make demo` shows the main job, `make test` runs every check, `make bench` measures. Everything they install goes into the cache folder.
 
 CACHE := $(or $(PERENNIAL_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/perennial)
 export PERENNIAL_CACHE := $(CACHE)
@@ -12,7 +12,7 @@ export CARGO_TERM_COLOR ?= auto
 
 say = @printf '\n== %s\n' "$(1)"
 
-.PHONY: help demo test lint unit e2e build setup setup-lint clean-cache
+.PHONY: help demo test lint unit e2e bench build build-release setup setup-lint setup-bench clean-cache
 
 help:
 	@echo 'make demo    a dead Weaviate instance comes back with its data, then its address (first run: installs and compiles, ~20 min)'
@@ -20,6 +20,7 @@ help:
 	@echo 'make lint    only format, clippy, licences, unused dependencies, Python, shell, templates'
 	@echo 'make unit    only the Rust tests: unit, property, conformance, the agent against a real Weaviate'
 	@echo 'make e2e     only the end-to-end tests on the local cloud'
+	@echo 'make bench   the archive engine beside restic, rclone, s5cmd and shell scripts (~40 min; QUICK=1: ~3 min); docs/benchmarks/'
 	@echo 'Everything they install is in $(CACHE); `make clean-cache` removes it.'
 
 demo: setup build
@@ -35,9 +36,16 @@ setup:
 setup-lint:
 	@tests/setup --lint-tools
 
+setup-bench:
+	@tests/setup --bench-tools
+
 build:
 	$(call say,build: the agent and the functions)
 	cargo build --locked --workspace --bins
+
+build-release:
+	$(call say,build: the agent as it is released)
+	cargo build --locked --release -p perennial
 
 lint: setup-lint
 	$(call say,format)
@@ -61,6 +69,11 @@ unit: setup
 e2e: setup build
 	$(call say,end-to-end tests on the local cloud)
 	cd tests && $(PYTHON) -m pytest -q --durations=5
+
+# QUICK=1: less data, fewer rounds. BENCH: any options of `python -m bench`.
+bench: setup-bench build-release
+	$(call say,benchmark: the archive engine beside other systems)
+	cd tests && $(PYTHON) -m bench $(if $(QUICK),--quick) $(BENCH)
 
 clean-cache:
 	rm -rf $(CACHE)

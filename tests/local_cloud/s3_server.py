@@ -13,8 +13,17 @@ from .waiting import wait_for
 
 
 class S3Server:
-    def __init__(self, program: Path, folder: Path, log: Path, environment: dict[str, str]) -> None:
-        """`environment` carries the marker. The keys are new each time and stay off the command line."""
+    def __init__(
+        self,
+        program: Path,
+        folder: Path,
+        log: Path,
+        environment: dict[str, str],
+        access_log: Path | None = None,
+    ) -> None:
+        """`environment` carries the marker. The keys are new each time and stay off the command line. The access log
+        gets a line for each request.
+        """
         if not program.is_file():
             raise FileNotFoundError(f"{program} is missing; run tests/setup")
         self.port, self.folder = free_port(), folder / "objects"
@@ -29,6 +38,7 @@ class S3Server:
                     str(program),
                     "--port",
                     f"127.0.0.1:{self.port}",
+                    *(["--access-log", str(access_log)] if access_log else []),
                     "posix",
                     "--versioning-dir",
                     str(versions),
@@ -47,6 +57,10 @@ class S3Server:
                 start_new_session=True,
             )
         wait_for(f"the S3 server (its log is {log})", self._answers)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def size_of(self, bucket: str, key: str) -> int:
         try:
