@@ -84,6 +84,10 @@ async fn every_call_is_invalid(store: &dyn Store) {
         store.replace("a", "x".into(), &version).await.map(drop),
         store.put("a", "x".into()).await.map(drop),
         store.delete("a").await,
+        store.read_range("a", 0..1).await.map(drop),
+        store.read_range("a", 0..0).await.map(drop),
+        store.upload("a").await.map(drop),
+        store.resume("a", "00000000000000000000000000000000").await.map(drop),
     ];
     for (call, refusal) in refusals.into_iter().enumerate() {
         assert!(matches!(refusal, Err(StoreError::Invalid { .. })), "call {call}: {refusal:?}");
