@@ -176,7 +176,7 @@ impl Work<'_> {
 
     /// The engine's own backup. It does one at a time: one that a killed run of ours left is cancelled, any other is waited for.
     async fn capture(&self, id: &BackupId) -> Result<Duration, Failure> {
-        let place = self.context.place("backups", id.as_str());
+        let place = self.context.place("backups", id.as_str())?;
         let told = |step: Step<'_>| {
             failpoint::reach("backup-capturing");
             self.watch.see(&Progress::stage(format!("the engine writes backup {id} ({})", step.state.to_lowercase())));
@@ -198,7 +198,7 @@ impl Work<'_> {
         match other.parse::<BackupId>().ok().filter(|id| what == "backup" && id.generation().is_some()) {
             Some(left_over) => {
                 self.say(&format!("cancelling {left_over}, which an interrupted run left in the engine"));
-                self.engine.cancel_capture(&self.context.place("backups", left_over.as_str())).await?;
+                self.engine.cancel_capture(&self.context.place("backups", left_over.as_str())?).await?;
             }
             None => self.say(&format!("waiting for the engine's {what} {other}")),
         }

@@ -101,9 +101,11 @@ impl Context {
     }
 
     /// Where the engine finds the backup called `id`, whose folder is in `parent` (a key prefix of the repository).
-    pub fn place(&self, parent: &str, id: &str) -> Place {
+    ///
+    /// Fails where the engine itself cannot reach the repository.
+    pub fn place(&self, parent: &str, id: &str) -> Result<Place, Failure> {
         let parent = parent.trim_matches('/');
-        match &self.target.repository {
+        Ok(match &self.target.repository {
             RepositorySettings::S3 { bucket, prefix, .. } => {
                 let path = format!("{prefix}/{parent}").trim_matches('/').to_owned();
                 Place { root: Root::Bucket(bucket.clone()), path, id: id.into() }
@@ -111,7 +113,13 @@ impl Context {
             RepositorySettings::Folder { path } => {
                 Place { root: Root::Folder(path.display().to_string()), path: parent.into(), id: id.into() }
             }
-        }
+            other @ (RepositorySettings::Google { .. } | RepositorySettings::Azure { .. }) => {
+                let message = format!(
+                    "the engine's own backup cannot be in {other}: it writes to and reads from s3:// and file:// only"
+                );
+                return Err(Failure::new(Exit::Usage, "RepositoryUnsuitable", message));
+            }
+        })
     }
 }
 

@@ -88,7 +88,7 @@ pub async fn restore(
         engine: &*engine,
         candidate,
         manifest: candidate.manifest.as_ref(),
-        place: context.place(&candidate.parent, candidate.id.as_str()),
+        place: context.place(&candidate.parent, candidate.id.as_str())?,
         state: context.state()?,
         wish,
         watch,
@@ -216,7 +216,7 @@ impl Work<'_> {
     /// A killed run of ours may have left the engine at work on another backup. That one is no longer wanted.
     async fn stop_another(&self, marker: Option<&RestoreMarker>) -> Result<(), Failure> {
         let Some(other) = marker.filter(|m| !m.finished && m.backup_id != self.candidate.id) else { return Ok(()) };
-        let place = self.context.place(&other.parent, other.backup_id.as_str());
+        let place = self.context.place(&other.parent, other.backup_id.as_str())?;
         if self.wish.dry_run || !self.engine.installing(&place).await? {
             return Ok(());
         }

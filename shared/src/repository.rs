@@ -16,6 +16,7 @@ use crate::manifest::{self, Manifest, ManifestError, to_json};
 use crate::pointer::{Pointer, PointerState};
 use crate::run::{Claim, Progress, RunResult};
 use crate::settings::{Engine, RepositorySettings};
+use crate::store::cloud::CloudStore;
 use crate::store::folder::FolderStore;
 use crate::store::s3::{S3Options, S3Store};
 use crate::store::{Meta, Store, StoreError, Version};
@@ -93,6 +94,10 @@ impl Repository {
     ) -> Result<Self, StoreError> {
         let store: Arc<dyn Store> = match settings {
             RepositorySettings::Folder { path } => Arc::new(FolderStore::open(path)?),
+            RepositorySettings::Google { bucket, prefix } => Arc::new(CloudStore::google(bucket, prefix)?),
+            RepositorySettings::Azure { account, container, prefix } => {
+                Arc::new(CloudStore::azure(account, container, prefix)?)
+            }
             RepositorySettings::S3 { bucket, prefix, region, kms_key, bucket_owner } => Arc::new(S3Store::new(
                 aws,
                 S3Options {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_s3::config::{Builder, Credentials, SharedCredentialsProvider};
 use futures_util::future::join_all;
+use perennial_shared::store::cloud::CloudStore;
 use perennial_shared::store::folder::FolderStore;
 use perennial_shared::store::memory::MemoryStore;
 use perennial_shared::store::s3::{S3Options, S3Store};
@@ -17,6 +18,18 @@ use perennial_shared::store::{Store, StoreError, Version, conformance};
 #[tokio::test]
 async fn memory_conforms() {
     conformance::all(&MemoryStore::default()).await;
+}
+
+#[tokio::test]
+async fn a_cloud_bucket_conforms() {
+    let bucket = Arc::new(object_store::memory::InMemory::new());
+    conformance::all(&CloudStore::new(bucket.clone(), bucket, "", "memory:")).await;
+
+    let bucket = Arc::new(object_store::memory::InMemory::new());
+    let neighbour = CloudStore::new(bucket.clone(), bucket.clone(), "teams/docs-old", "memory:");
+    neighbour.create("a", "theirs".into()).await.expect("create");
+    conformance::all(&CloudStore::new(bucket.clone(), bucket, "teams/docs", "memory:")).await;
+    assert_eq!(neighbour.list("").await.expect("list").len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -84,6 +97,10 @@ async fn every_call_is_invalid(store: &dyn Store) {
         store.replace("a", "x".into(), &version).await.map(drop),
         store.put("a", "x".into()).await.map(drop),
         store.delete("a").await,
+        store.read_range("a", 0..1).await.map(drop),
+        store.read_range("a", 0..0).await.map(drop),
+        store.upload("a").await.map(drop),
+        store.resume("a", "00000000000000000000000000000000").await.map(drop),
     ];
     for (call, refusal) in refusals.into_iter().enumerate() {
         assert!(matches!(refusal, Err(StoreError::Invalid { .. })), "call {call}: {refusal:?}");

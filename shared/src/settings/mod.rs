@@ -6,6 +6,7 @@
 mod archive;
 mod encryption;
 mod parse;
+mod repository;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use std::time::Duration;
 pub use archive::{ArchiveSettings, Commands, UploadSettings};
 pub use encryption::{EncryptionSettings, KeySettings, TokenSource, VaultSettings};
 pub use parse::{SettingsError, parse};
+pub use repository::RepositorySettings;
 
 /// The database engines that can be a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,29 +84,6 @@ pub enum SecretSource {
     Env(String),
     /// A file, whose content without surrounding white space is the key.
     File(PathBuf),
-}
-
-/// Where the repository is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RepositorySettings {
-    /// `s3://bucket/prefix`
-    S3 {
-        /// Bucket name.
-        bucket: String,
-        /// Key prefix without slashes at either end; may be empty.
-        prefix: String,
-        /// Region of the bucket; `None` for the caller's own.
-        region: Option<String>,
-        /// KMS key id or ARN for SSE-KMS; `None` for the bucket's default encryption.
-        kms_key: Option<String>,
-        /// Account id that must own the bucket, so that a bucket name taken over by somebody else is refused.
-        bucket_owner: Option<String>,
-    },
-    /// `file:///path`
-    Folder {
-        /// Absolute path.
-        path: PathBuf,
-    },
 }
 
 /// The group that keeps one instance alive.
@@ -191,14 +170,5 @@ impl Target {
     /// The SSM parameter that holds the settings of the target called `name`.
     pub fn parameter_name(name: &str) -> String {
         format!("/perennial/targets/{name}")
-    }
-}
-
-impl std::fmt::Display for RepositorySettings {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::S3 { bucket, prefix, .. } => write!(f, "s3://{bucket}/{prefix}"),
-            Self::Folder { path } => write!(f, "file://{}", path.display()),
-        }
     }
 }

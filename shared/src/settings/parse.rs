@@ -10,14 +10,15 @@ use jiff::SignedDuration;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::encryption::{self, RawEncryption};
 use crate::archive::chunk;
 use crate::archive::frame::{Algorithm, Compression};
 
 use super::archive::{self, ArchiveSettings, Commands, UploadSettings};
+use super::encryption::{self, RawEncryption};
+use super::repository::RawRepository;
 use super::{
-    AutoScaling, BackupPolicy, Checks, ElasticIp, EmptyRepository, Endpoint, Engine, RepositorySettings, RestorePolicy,
-    SecretSource, Target,
+    AutoScaling, BackupPolicy, Checks, ElasticIp, EmptyRepository, Endpoint, Engine, RestorePolicy, SecretSource,
+    Target,
 };
 
 /// Settings that cannot be used.
@@ -94,25 +95,6 @@ struct RawSecret {
     secret: Option<String>,
     env: Option<String>,
     file: Option<PathBuf>,
-}
-
-#[derive(Deserialize)]
-#[serde(
-    untagged,
-    expecting = "a URL such as s3://bucket/prefix or file:///path, or a map with url, region, kms_key, bucket_owner"
-)]
-enum RawRepository {
-    Url(String),
-    Map(RawRepositoryMap),
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawRepositoryMap {
-    url: String,
-    region: Option<String>,
-    kms_key: Option<String>,
-    bucket_owner: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -333,48 +315,6 @@ impl RawSecret {
             (None, None, Some(path)) if path.is_absolute() => Ok(SecretSource::File(path)),
             _ => Err(check.error("api_key", API_KEY_ALLOWED)),
         }
-    }
-}
-
-impl RawRepository {
-    fn check(self, check: &Check) -> Result<RepositorySettings, SettingsError> {
-        let (key, map) = match self {
-            Self::Url(url) => ("repository", RawRepositoryMap { url, region: None, kms_key: None, bucket_owner: None }),
-            Self::Map(map) => ("repository.url", map),
-        };
-        if let Some(path) = map.url.strip_prefix("file://") {
-            let path = PathBuf::from(path);
-            check.that(path.is_absolute(), key, "file:// with an absolute path, such as file:///var/backups/docs")?;
-            let only_s3 = map.region.is_none() && map.kms_key.is_none() && map.bucket_owner.is_none();
-            check.that(only_s3, "repository", "only url: region, kms_key and bucket_owner go with s3://")?;
-            return Ok(RepositorySettings::Folder { path });
-        }
-        let allowed = "s3://BUCKET/PREFIX or file:///PATH";
-        let rest = map.url.strip_prefix("s3://").ok_or_else(|| check.error(key, allowed))?;
-        let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-        let prefix = prefix.trim_end_matches('/');
-        let bucket_fits = (3..=63).contains(&bucket.len())
-            && bucket.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.');
-        check.that(
-            bucket_fits,
-            key,
-            "s3://BUCKET/PREFIX with a bucket name of 3 to 63 lower-case letters, digits, - or .",
-        )?;
-        let prefix_fits = prefix.split('/').all(|part| part != "." && part != "..")
-            && !prefix.contains("//")
-            && prefix.chars().all(|c| c.is_ascii_alphanumeric() || "/-_.=".contains(c));
-        check.that(prefix_fits, key, "a prefix of letters, digits and / - _ . = without empty, . or .. parts")?;
-        if let Some(owner) = &map.bucket_owner {
-            let digits = owner.len() == 12 && owner.bytes().all(|b| b.is_ascii_digit());
-            check.that(digits, "repository.bucket_owner", "an AWS account id: 12 digits in quotes")?;
-        }
-        Ok(RepositorySettings::S3 {
-            bucket: bucket.into(),
-            prefix: prefix.into(),
-            region: map.region,
-            kms_key: map.kms_key,
-            bucket_owner: map.bucket_owner,
-        })
     }
 }
 

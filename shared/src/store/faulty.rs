@@ -315,6 +315,39 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn ranges_are_damaged_and_late() {
+        let inner = memory();
+        inner.put("a", "0123456789".into()).await.expect("writes");
+        let faults = [(0, Fault::Truncate), (1, Fault::Corrupt), (2, Fault::Delay), (3, Fault::Before)];
+        let store = FaultyStore::at(inner, faults);
+        assert_eq!(store.read_range("a", 2..6).await.expect("reads"), "23");
+        assert_eq!(store.read_range("a", 2..6).await.expect("reads"), "2355");
+        let (late, failed) = tokio::join!(store.read_range("a", 2..6), store.read_range("a", 2..6));
+        assert_eq!(late.expect("late but whole"), "2345");
+        assert!(failed.expect_err("not done").is_temporary());
+    }
+
+    #[tokio::test]
+    async fn an_upload_s_calls_are_operations_of_its_store() {
+        let inner = memory();
+        let faults = [(1, Fault::Before), (2, Fault::After), (4, Fault::After)];
+        let store = FaultyStore::at(inner.clone(), faults);
+        let upload = store.upload("a").await.expect("begins");
+        let send = async || upload.send(1, 0, vec!["x".into()]).await;
+        assert!(send().await.expect_err("not sent").is_temporary());
+        assert!(send().await.expect_err("sent, but unheard").is_temporary());
+        let parts = upload.arrived().await.expect("arrived");
+        assert!(upload.complete(&parts).await.expect_err("done, but unheard").is_temporary());
+        assert_eq!(inner.get("a").await.expect("an object").body, "x");
+        upload.complete(&parts).await.expect("it was ours all along");
+        let token = upload.token().expect("a token");
+        assert!(store.resume("a", &token).await.expect("an answer").is_none());
+        let sent = ["upload a", "send 1 a (Before)", "send 1 a (After)", "arrived a"];
+        let completed = ["complete a (After)", "complete a", "resume a"];
+        assert_eq!(store.log(), [&sent[..], &completed[..]].concat());
+    }
+
+    #[tokio::test]
     async fn a_seed_fails_the_same_way_again() {
         let run = async |seed| {
             let store = FaultyStore::seeded(memory(), seed, 0.3, &[Fault::Before, Fault::After]);

@@ -1,4 +1,5 @@
-//! Where a repository's objects live: one small trait, implemented by S3 ([`s3`]) and by a folder ([`folder`]).
+//! Where a repository's objects live: one small trait, implemented by S3 ([`s3`]), Google Cloud Storage and Azure Blob
+//! Storage ([`cloud`]), and by a folder ([`folder`]).
 //!
 //! It promises what the rest of Perennial is built on:
 //!
@@ -21,6 +22,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::io::AsyncRead;
 
+pub mod cloud;
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
 mod error;

@@ -1,7 +1,9 @@
 //! What the S3 store makes of every kind of answer, and what it asks: against canned replies, as no real server can be
 //! told to fail on cue.
 
+mod ranges;
 mod server;
+mod uploads;
 
 use std::time::Duration;
 

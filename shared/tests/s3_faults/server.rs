@@ -54,6 +54,7 @@ pub(crate) struct Request {
     pub line: String,
     /// Lower-case names.
     pub headers: BTreeMap<String, String>,
+    pub body: Vec<u8>,
 }
 
 impl Request {
@@ -134,6 +135,7 @@ async fn receive(connection: &mut TcpStream) -> Request {
         headers.insert(name.to_lowercase(), value.to_owned());
     }
     let length = headers.get("content-length").map_or(0, |length| length.parse().expect("a number"));
-    lines.read_exact(&mut vec![0; length]).await.expect("the body");
-    Request { line, headers }
+    let mut body = vec![0; length];
+    lines.read_exact(&mut body).await.expect("the body");
+    Request { line, headers, body }
 }

@@ -250,3 +250,152 @@ fn crc64nvme_of(mut file: File) -> io::Result<u64> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "archives/a";
+
+    struct Folder {
+        disk: Disk,
+        _root: tempfile::TempDir,
+    }
+
+    fn folder() -> Folder {
+        let root = tempfile::tempdir().expect("a folder");
+        Folder { disk: Disk::new(root.path().to_path_buf()), _root: root }
+    }
+
+    impl Folder {
+        fn begin(&self) -> DiskUpload {
+            DiskUpload::begin(self.disk.clone(), KEY).expect("it begins")
+        }
+
+        fn resume(&self, token: &str) -> Option<DiskUpload> {
+            DiskUpload::resume(self.disk.clone(), KEY, token).expect("an answer")
+        }
+
+        fn own_files(&self) -> Vec<String> {
+            let entries = fs::read_dir(self.disk.own()).expect("a folder");
+            let name = |entry: io::Result<fs::DirEntry>| entry.expect("an entry").file_name().into_string();
+            entries.map(|entry| name(entry).expect("UTF-8")).collect()
+        }
+    }
+
+    fn send(upload: &DiskUpload, number: u32, offset: u64, body: &'static str) -> Part {
+        upload.send(number, offset, &[Bytes::from_static(body.as_bytes())]).expect("sent")
+    }
+
+    fn complete(upload: &DiskUpload, parts: &[Part]) -> Result<Meta, StoreError> {
+        let (whole, parts) = parts::whole(parts, KEY, "here").expect("parts");
+        upload.complete(whole, &parts)
+    }
+
+    /// Cuts the record after each of its bytes, as a power cut may.
+    #[test]
+    fn a_record_that_breaks_off_anywhere_never_tells_too_much() {
+        let folder = folder();
+        let upload = folder.begin();
+        let first = send(&upload, 1, 0, "first");
+        let second = send(&upload, 2, 5, "second");
+        let again = send(&upload, 1, 0, "FIRST");
+        let record = fs::read(upload.path(RECORD)).expect("a record");
+        let mut seen = Vec::new();
+        for length in 0..=record.len() {
+            fs::write(upload.path(RECORD), &record[..length]).expect("a shorter record");
+            let Some(resumed) = folder.resume(upload.token()) else { continue };
+            let arrived = resumed.arrived().expect("arrived");
+            if seen.last() != Some(&arrived) {
+                seen.push(arrived);
+            }
+        }
+        let only = |parts: &[&Part]| parts.iter().map(|part| (*part).clone()).collect::<Vec<_>>();
+        let steps = [vec![], only(&[&first]), only(&[&first, &second]), only(&[&second]), only(&[&again, &second])];
+        assert_eq!(seen, steps);
+
+        // What comes after a torn line is read.
+        fs::write(upload.path(RECORD), &record[..record.len() - 3]).expect("a torn record");
+        let resumed = folder.resume(upload.token()).expect("known");
+        let again = send(&resumed, 1, 0, "FIRST");
+        let arrived = folder.resume(upload.token()).expect("known").arrived().expect("arrived");
+        assert_eq!(arrived, [again.clone(), second.clone()]);
+        complete(&resumed, &[again, second]).expect("complete");
+        assert_eq!(folder.disk.get(KEY).expect("an object").body, "FIRSTsecond");
+        assert_eq!(folder.own_files(), [""; 0]);
+    }
+
+    /// The link was made, and the process died before it removed its files.
+    #[test]
+    fn a_completed_upload_is_not_written_to_again() {
+        let folder = folder();
+        let upload = folder.begin();
+        let (first, second) = (send(&upload, 1, 0, "first"), send(&upload, 2, 5, "second"));
+        let path = folder.disk.path(KEY).expect("a path");
+        folder.disk.make_parent(&path).and_then(|()| fs::hard_link(upload.path(DATA), &path)).expect("linked");
+
+        assert!(folder.resume(upload.token()).is_none());
+        let late = upload.send(1, 0, &["other".into()]).expect_err("it is an object now");
+        assert!(matches!(late, StoreError::NotFound { .. }), "{late:?}");
+        let shorter = complete(&upload, std::slice::from_ref(&first)).expect_err("not what stands there");
+        assert!(matches!(shorter, StoreError::AlreadyExists { .. }), "{shorter:?}");
+        complete(&upload, &[first, second]).expect("what stands there");
+        assert_eq!(folder.disk.get(KEY).expect("an object").body, "firstsecond");
+        assert_eq!(folder.own_files(), [""; 0]);
+    }
+
+    #[test]
+    fn parts_that_do_not_lie_one_behind_the_other_are_no_object() {
+        let folder = folder();
+        let upload = folder.begin();
+        let (first, second) = (send(&upload, 1, 0, "first"), send(&upload, 2, 6, "second"));
+        let hole = complete(&upload, &[first.clone(), second]).expect_err("a hole");
+        assert!(matches!(hole, StoreError::Corrupt { .. }), "{hole:?}");
+
+        let second = send(&upload, 2, 5, "second");
+        fs::File::options().write(true).open(upload.path(DATA)).and_then(|file| file.set_len(7)).expect("cut");
+        let cut = complete(&upload, &[first, second]).expect_err("bytes are gone");
+        assert!(matches!(cut, StoreError::Corrupt { .. }), "{cut:?}");
+        assert!(matches!(folder.disk.open(KEY), Err(StoreError::NotFound { .. })));
+    }
+
+    #[test]
+    fn an_upload_waits_for_days_but_not_for_ever() {
+        let folder = folder();
+        let upload = folder.begin();
+        let age = |days: u64| {
+            let then = std::time::SystemTime::now() - std::time::Duration::from_secs(days * 24 * 60 * 60);
+            for extension in [DATA, RECORD] {
+                let file = File::options().write(true).open(upload.path(extension)).expect("a file");
+                file.set_modified(then).expect("ages");
+            }
+            folder.disk.put("other", &"x".into()).expect("a write removes what is left behind");
+        };
+        age(6);
+        assert!(folder.resume(upload.token()).is_some());
+        age(8);
+        assert!(folder.resume(upload.token()).is_none());
+        assert!(matches!(upload.arrived(), Err(StoreError::NotFound { .. })));
+        assert_eq!(folder.own_files(), ["lock"]);
+    }
+
+    #[test]
+    fn a_folder_that_went_away_is_not_an_upload_that_is_unknown() {
+        let root = tempfile::tempdir().expect("a folder");
+        let disk = Disk::new(root.path().join("mount"));
+        fs::create_dir(root.path().join("mount")).expect("a folder");
+        let upload = DiskUpload::begin(disk.clone(), KEY).expect("it begins");
+        let part = send(&upload, 1, 0, "first");
+        fs::remove_dir_all(root.path().join("mount")).expect("it goes away");
+        let refusals = [
+            upload.arrived().err(),
+            upload.send(2, 5, &["x".into()]).err(),
+            complete(&upload, &[part]).err(),
+            DiskUpload::resume(disk.clone(), KEY, upload.token()).err(),
+            DiskUpload::begin(disk, KEY).err(),
+        ];
+        for refusal in refusals {
+            assert!(matches!(refusal, Some(StoreError::Invalid { .. })), "{refusal:?}");
+        }
+    }
+}
