@@ -52,6 +52,9 @@ enum Command {
     /// Take, look at, verify and restore backups.
     #[command(subcommand)]
     Backup(Backup),
+    /// The keys of encrypted backups.
+    #[command(subcommand)]
+    Key(Key),
     /// Who owns the target, its newest backup, and what the engine holds.
     Status,
     /// Do a run that a function has claimed. Called through SSM.
@@ -128,6 +131,27 @@ fn absolute(text: &str) -> std::io::Result<PathBuf> {
     std::path::absolute(text)
 }
 
+#[derive(Debug, Subcommand)]
+enum Key {
+    /// Every data key, what wrapped it and what opens it.
+    List,
+    /// Wrap every data key by encryption.key. The backups themselves are not touched.
+    Rotate(Rotate),
+}
+
+#[derive(Debug, Args)]
+struct Rotate {
+    /// Then remove the wrappings by keys under encryption.previous.
+    #[arg(long)]
+    remove_old: bool,
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
+    /// Show what would be done, but change nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
 impl Cli {
     /// Does it, prints the result, and tells how it ended.
     pub async fn run(self) -> Exit {
@@ -169,6 +193,10 @@ impl Cli {
             Command::Backup(Backup::Restore(Restore { which, replace, yes, dry_run, include, to })) => {
                 let wish = crate::restore::Wish { replace, dry_run, include, to };
                 commands::backup_restore::run(&context, which.id.as_ref(), &wish, yes, &*watch).await
+            }
+            Command::Key(Key::List) => commands::key_list::run(&context).await,
+            Command::Key(Key::Rotate(Rotate { remove_old, yes, dry_run })) => {
+                commands::key_rotate::run(&context, commands::key_rotate::Wish { remove_old, dry_run, yes }).await
             }
             Command::Completion { shell } => Ok(commands::completion::script(shell)),
         }

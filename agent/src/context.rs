@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 use aws_config::SdkConfig;
 use perennial_shared::aws::secrets_manager::SecretsManager;
 use perennial_shared::aws::ssm::{Ssm, SsmApi};
+use perennial_shared::encryption::KeySources;
 use perennial_shared::repository::Repository;
 use perennial_shared::secret;
-use perennial_shared::settings::{self, Engine as Kind, RepositorySettings, SecretSource, Target};
+use perennial_shared::settings::{
+    self, EncryptionSettings, Engine as Kind, KeySettings, RepositorySettings, SecretSource, Target,
+};
 
 use crate::engine::{Engine, Place, Root};
 use crate::engines::weaviate::{Options, Weaviate};
@@ -87,6 +90,15 @@ impl Context {
         }
     }
 
+    /// Where the keys are that wrap the target's data keys. None is asked yet.
+    pub fn key_sources(&self) -> Result<KeySources, Failure> {
+        let Some(encryption) = &self.target.encryption else {
+            let message = format!("{} has no `encryption` in its settings, so there are no keys", self.target.name);
+            return Err(Failure::new(Exit::Usage, "NotEncrypted", message));
+        };
+        Ok(KeySources::new(encryption, &self.aws)?)
+    }
+
     /// The instance this runs on; `None` for a target that is not in an Auto Scaling group.
     pub async fn instance(&self) -> Result<Option<String>, Failure> {
         if self.target.auto_scaling.is_none() && std::env::var_os("PERENNIAL_INSTANCE_ID").is_none() {
@@ -144,7 +156,13 @@ async fn from_parameter(name: &str, aws: &SdkConfig) -> Result<Target, Failure> 
 fn needs_aws(target: &Target) -> bool {
     matches!(target.repository, RepositorySettings::S3 { .. })
         || matches!(target.api_key, Some(SecretSource::SecretsManager(_)))
+        || target.encryption.as_ref().is_some_and(is_in_aws)
         || target.auto_scaling.is_some()
+}
+
+fn is_in_aws(encryption: &EncryptionSettings) -> bool {
+    let mut keys = std::iter::once(&encryption.key).chain(&encryption.previous);
+    keys.any(|key| matches!(key, KeySettings::Kms(_) | KeySettings::Secret(_)))
 }
 
 /// Where the engine really is on this machine, which the settings of many machines cannot know.

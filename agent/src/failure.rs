@@ -2,6 +2,7 @@
 
 use perennial_shared::archive::objects::ReadError;
 use perennial_shared::aws::{AwsError, AwsErrorKind, chain};
+use perennial_shared::encryption::{KeyError, KeyringError};
 use perennial_shared::manifest::ManifestError;
 use perennial_shared::repository::{PointerError, RepositoryError};
 use perennial_shared::run::RunError;
@@ -170,5 +171,33 @@ impl From<AwsError> for Failure {
     fn from(error: AwsError) -> Self {
         let exit = if error.kind == AwsErrorKind::NotFound { Exit::Usage } else { Exit::CouldNotTell };
         Self::new(exit, "AwsFailed", error.to_string())
+    }
+}
+
+impl From<KeyError> for Failure {
+    fn from(error: KeyError) -> Self {
+        let (exit, code) = match error {
+            KeyError::Wrong { .. } => (Exit::Usage, "KeyWrong"),
+            KeyError::Missing { .. } => (Exit::Usage, "KeyMissing"),
+            KeyError::Newer { .. } => (Exit::Usage, "KeyNewer"),
+            KeyError::Denied { .. } => (Exit::CouldNotTell, "KeyDenied"),
+            KeyError::Unavailable { .. } => (Exit::CouldNotTell, "KeyUnavailable"),
+            KeyError::Tampered { .. } => (Exit::Problems, "KeyTampered"),
+        };
+        Self::new(exit, code, error.to_string())
+    }
+}
+
+impl From<KeyringError> for Failure {
+    fn from(error: KeyringError) -> Self {
+        let message = error.to_string();
+        match error {
+            KeyringError::Store(e) => e.into(),
+            KeyringError::Key(e) => e.into(),
+            KeyringError::Closed { telling, .. } => Self { message, ..telling.into() },
+            KeyringError::NoKey { .. } => Self::new(Exit::Problems, "KeyNotInRepository", message),
+            KeyringError::ReadsDifferently { .. } => Self::new(Exit::Problems, "RecordDamaged", message),
+            KeyringError::Crowded { .. } => Self::new(Exit::Failed, "RepositoryChanged", message),
+        }
     }
 }

@@ -1,6 +1,5 @@
 //! `perennial backup restore`
 
-use std::io::{BufRead, IsTerminal, Write};
 use std::time::Duration;
 
 use perennial_shared::id::BackupId;
@@ -8,6 +7,7 @@ use perennial_shared::resolve::resolve;
 use perennial_shared::settings::Engine;
 
 use super::Outcome;
+use super::confirm::by_name;
 use super::table::lines;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
@@ -38,24 +38,12 @@ pub async fn run(
     Outcome::new(text, &restored, Exit::Ok)
 }
 
-/// Asks a person at a terminal; a script has to say `--yes`.
 fn confirm(context: &Context, wish: &Wish, id: &BackupId) -> Result<(), Failure> {
-    let refused = |why: &str| Failure::new(Exit::Refused, "NotConfirmed", format!("nothing was changed: {why}"));
-    if !std::io::stdin().is_terminal() {
-        return Err(refused("--replace deletes what is in the database; say --yes too"));
-    }
     let data_dir = || context.target.data_dir.as_ref().filter(|_| context.target.engine == Engine::Files);
     let place = match wish.to.as_ref().or_else(data_dir) {
         Some(folder) => folder.display().to_string(),
         None => context.target.url.clone(),
     };
-    eprint!("Everything in {place} is deleted, then backup {id} is restored. Type the target's name to go on: ");
-    let _ = std::io::stderr().flush();
-    let mut answer = String::new();
-    let read = std::io::stdin().lock().read_line(&mut answer);
-    if read.is_ok() && answer.trim() == context.target.name {
-        Ok(())
-    } else {
-        Err(refused("the answer was not the target's name"))
-    }
+    let question = format!("Everything in {place} is deleted, then backup {id} is restored.");
+    by_name(&context.target.name, &question, "--replace deletes what is in the database; say --yes too")
 }
