@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use aws_config::SdkConfig;
 use perennial_shared::aws::secrets_manager::SecretsManager;
 use perennial_shared::aws::ssm::{Ssm, SsmApi};
-use perennial_shared::encryption::KeySources;
+use perennial_shared::encryption::{DataKey, KeyId, KeySources, keyring};
+use perennial_shared::manifest::Archive;
 use perennial_shared::repository::Repository;
 use perennial_shared::secret;
 use perennial_shared::settings::{
@@ -97,6 +98,16 @@ impl Context {
             return Err(Failure::new(Exit::Usage, "NotEncrypted", message));
         };
         Ok(KeySources::new(encryption, &self.aws)?)
+    }
+
+    /// The key that a backup's archives are encrypted with; `None` for those that are not.
+    pub async fn data_key(&self, archive: Option<&Archive>) -> Result<Option<DataKey>, Failure> {
+        let Some(id) = archive.and_then(|a| a.key_id.as_deref()) else { return Ok(None) };
+        let id: KeyId = id.parse().map_err(|e| {
+            Failure::new(Exit::Problems, "BackupDamaged", format!("its manifest names the key {id:?}: {e}"))
+        })?;
+        let sources = self.key_sources()?;
+        Ok(Some(keyring::open(&self.repository, &sources.all(), &id).await?))
     }
 
     /// The instance this runs on; `None` for a target that is not in an Auto Scaling group.

@@ -15,6 +15,7 @@ use perennial::archive::source::Source;
 use perennial::archive::upload::UploadOptions;
 use perennial_shared::archive::frame::{Algorithm, Compression};
 use perennial_shared::archive::objects::Objects;
+use perennial_shared::encryption::DataKey;
 use perennial_shared::id::{BackupId, Generation};
 use perennial_shared::manifest::Archive;
 use perennial_shared::store::Store;
@@ -181,6 +182,7 @@ fn image(root: &Path) -> BTreeMap<PathBuf, (u32, i64, i64, Vec<u8>)> {
 
 struct Case {
     store: Arc<dyn Store>,
+    key: Option<DataKey>,
     options: UploadOptions,
     compression: Compression,
     chunk_size: u32,
@@ -195,6 +197,7 @@ impl Case {
             id: id.clone(),
             source: Source { ctime_is_ours: true, ..Source::folder(root) },
             parent: parent.cloned(),
+            key: self.key.clone(),
             compression: self.compression,
             chunk_size: self.chunk_size,
             upload: self.options,
@@ -213,7 +216,7 @@ impl Case {
     async fn restore(&self, backup: &Archive, to: &Path, local: Option<&Path>) -> Result<Arc<Counters>, RestoreError> {
         let progress = Arc::new(Counters::default());
         let request = restore::Request {
-            objects: Objects::new(Arc::clone(&self.store), backup),
+            objects: Objects::new(Arc::clone(&self.store), backup, self.key.clone()),
             root: backup.index.clone(),
             staging: to.to_owned(),
             local: local.map(Path::to_owned),
@@ -243,9 +246,11 @@ proptest! {
         rounds in prop::collection::vec(prop::collection::vec(change(), 0..8), 1..5),
         algorithm in prop_oneof![Just(Algorithm::Zstd), Just(Algorithm::Gzip), Just(Algorithm::None)],
         chunk in 14..18_u32,
+        encrypted in any::<bool>(),
     ) {
         let case = Case {
             store: Arc::new(MemoryStore::default()),
+            key: encrypted.then(DataKey::generate),
             options: UploadOptions { part_size: 300_000, concurrency: 3, bandwidth: None },
             compression: Compression { algorithm, level: None },
             chunk_size: 1 << chunk,
@@ -278,6 +283,7 @@ proptest! {
 fn what_did_not_change_costs_nothing() {
     let case = Case {
         store: Arc::new(MemoryStore::default()),
+        key: None,
         options: UploadOptions::default(),
         compression: Compression::default(),
         chunk_size: 16 << 10,
@@ -304,7 +310,7 @@ fn a_base_is_an_ordinary_tar_file() {
         let store = perennial_shared::store::folder::FolderStore::open(repository.path()).expect("opened");
         let compression = Compression { algorithm, level: None };
         let options = UploadOptions::default();
-        let case = Case { store: Arc::new(store), options, compression, chunk_size: 16 << 10 };
+        let case = Case { store: Arc::new(store), key: None, options, compression, chunk_size: 16 << 10 };
         let mut tree = Tree::new();
         for file in 0..12 {
             tree.apply(&Change::Write { file, size: u32::from(file) * 300_000, seed: file });

@@ -12,6 +12,7 @@ use perennial_shared::archive::chunk;
 use perennial_shared::archive::frame::{Algorithm, Compression};
 use perennial_shared::archive::index::Root;
 use perennial_shared::archive::objects::{Objects, ReadError};
+use perennial_shared::encryption::DataKey;
 use perennial_shared::id::BackupId;
 use perennial_shared::manifest::{Archive, ArchiveObject, ObjectEntry};
 use perennial_shared::store::{Store, StoreError};
@@ -65,6 +66,8 @@ pub struct Request {
     pub compression: Compression,
     /// The smallest chunks.
     pub chunk_size: u32,
+    /// The chain's key; absent when it is not encrypted.
+    pub key: Option<DataKey>,
     /// How objects are sent.
     pub upload: UploadOptions,
     /// Read files although they look unchanged.
@@ -110,10 +113,11 @@ pub async fn archive(request: Request) -> Result<Archived, ArchiveError> {
     let (steps_out, steps) = sync_channel(2 * cores());
     let (placed_out, placed) = sync_channel(2 * cores());
     let (index, data) = (writer(&request, INDEX, &handle), writer(&request, &data_key, &handle));
-    let parent = request.parent.as_ref().map(|p| parent(&request.store, p));
+    let parent = request.parent.as_ref().map(|p| parent(&request, p));
     let assembler = Assembler::new(pool.clone(), placed_out, is_base);
 
-    let writing = spawn_blocking(move || write::run(&placed, first, index, data));
+    let key = request.key.clone();
+    let writing = spawn_blocking(move || write::run(&placed, first, index, data, key.as_ref()));
     let assembling = spawn_blocking(move || assembler.run(&steps));
     let Request { source, chunk_size, reread, passed, .. } = request;
     let producing = spawn_blocking(move || {
@@ -177,8 +181,8 @@ fn writer(request: &Request, name: &str, handle: &Handle) -> ObjectWriter {
 }
 
 /// Begins to read the parent's index.
-fn parent(store: &Arc<dyn Store>, archive: &Archive) -> Parent {
-    let objects = Objects::new(Arc::clone(store), archive);
+fn parent(request: &Request, archive: &Archive) -> Parent {
+    let objects = Objects::new(Arc::clone(&request.store), archive, request.key.clone());
     let mut walk = objects.walk(&archive.index);
     let (out, entries) = mpsc::channel(AHEAD);
     tokio::spawn(async move {

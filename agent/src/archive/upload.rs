@@ -224,6 +224,7 @@ impl ObjectWriter {
             return Ok(());
         }
         self.collect()?;
+        crate::failpoint::reach(&format!("backup-part-{number}"));
         let permits = u32::try_from(size.div_ceil(MIB).min(self.to.options.in_flight() / MIB)).unwrap_or(1).max(1);
         let room = Arc::clone(&self.room);
         let permit = self.handle.block_on(async {

@@ -6,6 +6,8 @@ use std::sync::mpsc::Receiver;
 use bytes::Bytes;
 use perennial_shared::archive::entry::{Extent, FrameRef};
 use perennial_shared::archive::index::{Builder, Root, Sink};
+use perennial_shared::archive::objects::place;
+use perennial_shared::encryption::DataKey;
 
 use super::assemble::{Fact, Placed};
 use super::create::ArchiveError;
@@ -23,12 +25,21 @@ pub(super) struct Written {
 struct Pages {
     object: u32,
     writer: ObjectWriter,
+    key: Option<DataKey>,
+}
+
+/// Encrypts what will begin at the writer's position.
+fn sealed(key: Option<&DataKey>, writer: &ObjectWriter, plain: Vec<u8>) -> io::Result<Bytes> {
+    let Some(key) = key else { return Ok(plain.into()) };
+    let sealed = key.seal(&place(writer.key(), writer.position()), plain);
+    Ok(sealed.map_err(|e| io::Error::other(e.to_string()))?.into())
 }
 
 impl Sink for Pages {
     fn store(&mut self, bytes: Vec<u8>) -> io::Result<(u32, u64, u32)> {
+        let bytes = sealed(self.key.as_ref(), &self.writer, bytes)?;
         let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
-        let offset = self.writer.append(Bytes::from(bytes)).map_err(io::Error::other)?;
+        let offset = self.writer.append(bytes).map_err(io::Error::other)?;
         Ok((self.object, offset, length))
     }
 }
@@ -39,16 +50,17 @@ pub(super) fn run(
     first: u32,
     index: ObjectWriter,
     mut data: ObjectWriter,
+    key: Option<&DataKey>,
 ) -> Result<Written, ArchiveError> {
-    let mut builder = Builder::new(Pages { object: first, writer: index });
+    let mut builder = Builder::new(Pages { object: first, writer: index, key: key.cloned() });
     let mut frame = FrameRef { object: first + 1, offset: 0, length: 0 };
     loop {
         match placed.recv().map_err(|_| ArchiveError::Stopped)? {
             Placed::Done => break,
             Placed::Frame(ticket) => {
-                let bytes = ticket.wait()??;
+                let bytes = sealed(key, &data, ticket.wait()??)?;
                 frame.length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
-                frame.offset = data.append(Bytes::from(bytes))?;
+                frame.offset = data.append(bytes)?;
             }
             Placed::Index(fact) => tell(&mut builder, frame, fact)?,
         }

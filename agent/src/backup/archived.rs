@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
+use perennial_shared::encryption::{DataKey, keyring};
 use perennial_shared::id::{BackupId, Generation};
 use perennial_shared::manifest::{self, Archive, ArchiveObject, BackupKind, Manifest};
 use perennial_shared::pointer::PointerState;
@@ -89,6 +90,11 @@ impl Work<'_> {
     /// What is missing of the chain that an increment would rest on.
     async fn broken(&self, parent: &Manifest) -> Result<Option<String>, Failure> {
         let Some(archive) = &parent.archive else { return Ok(None) };
+        match (&archive.key_id, &self.context.target.encryption) {
+            (None, Some(_)) => return Ok(Some("it is not encrypted, and the settings ask for encryption".into())),
+            (Some(_), None) => return Ok(Some("it is encrypted, and the settings have no `encryption`".into())),
+            _ => {}
+        }
         let looks = stream::iter(&archive.objects).map(|object| self.lacks(object)).buffer_unordered(AT_ONCE);
         let found: Vec<_> = looks.try_collect().await?;
         Ok(found.into_iter().flatten().next())
@@ -115,10 +121,11 @@ impl Work<'_> {
         let state = self.context.state()?;
         let mut uploads =
             Uploads::take_up(&state, &*self.context.repository.shared_store(), generation, parent_id.as_ref()).await?;
+        let key = self.key(parent.as_ref(), &uploads).await?;
         let archived = loop {
             let id = uploads.backup_id().clone();
             failpoint::reach("backup-archiving");
-            match self.once(id, source.clone(), parent.as_ref(), &uploads).await {
+            match self.once(id, source.clone(), parent.as_ref(), key.as_ref(), &uploads).await {
                 // The interrupted run had finished an object that would be another one now.
                 Err(ArchiveError::Store(StoreError::AlreadyExists { .. })) if uploads.taken_up() => {
                     uploads = Uploads::begin(&state, BackupId::new(Timestamp::now(), generation), parent_id.as_ref())?;
@@ -128,9 +135,37 @@ impl Work<'_> {
         };
         failpoint::reach("backup-archived");
         let took = begun.elapsed();
-        let findings = archived.findings.clone();
-        let manifest = self.manifest(uploads.backup_id().clone(), generation, archived, decision, parent, took);
+        let mut findings = archived.findings.clone();
+        if archived.resumed_bytes > 0 {
+            findings.push(format!(
+                "{} MiB were there already: an interrupted run had sent them",
+                archived.resumed_bytes >> 20
+            ));
+        }
+        let mut manifest = self.manifest(uploads.backup_id().clone(), generation, archived, decision, parent, took);
+        if let Some(archive) = &mut manifest.archive {
+            archive.key_id = key.map(|k| k.id().to_string());
+        }
         Ok((manifest, findings))
+    }
+
+    /// The chain's key: the parent's, the interrupted run's, or a new one, which is stored, wrapped, before anything is encrypted by it.
+    async fn key(&self, parent: Option<&Manifest>, uploads: &Uploads) -> Result<Option<DataKey>, Failure> {
+        if let Some(parent) = parent {
+            return self.context.data_key(parent.archive.as_ref()).await;
+        }
+        if self.context.target.encryption.is_none() {
+            return Ok(None);
+        }
+        let sources = self.context.key_sources()?;
+        let repository = &self.context.repository;
+        if let Some(id) = uploads.key_id() {
+            return Ok(Some(keyring::open(repository, &sources.all(), &id).await?));
+        }
+        let key = DataKey::generate();
+        keyring::create(repository, &*sources.current, &key).await?;
+        uploads.remember_key(key.id()).map_err(ArchiveError::Local)?;
+        Ok(Some(key))
     }
 
     async fn once(
@@ -138,6 +173,7 @@ impl Work<'_> {
         id: BackupId,
         source: Source,
         parent: Option<&Manifest>,
+        key: Option<&DataKey>,
         uploads: &Uploads,
     ) -> Result<Archived, ArchiveError> {
         let target = &self.context.target;
@@ -147,6 +183,7 @@ impl Work<'_> {
             id,
             source,
             parent: parent.and_then(|p| p.archive.clone()),
+            key: key.cloned(),
             compression: target.archive.compression,
             chunk_size: target.archive.chunk_size,
             upload: UploadOptions {

@@ -8,6 +8,7 @@ mod repository;
 
 use std::future::Future;
 
+use perennial_shared::settings::Engine;
 use serde::Serialize;
 
 use super::Outcome;
@@ -60,7 +61,8 @@ impl Check {
 
 /// Makes all checks.
 pub async fn run(context: &Context) -> Result<Outcome, Failure> {
-    let mut checks = engine::checks(context).await;
+    let is_folder = context.target.engine == Engine::Files;
+    let mut checks = if is_folder { vec![machine::data_folder(context)] } else { engine::checks(context).await };
     checks.extend(machine::checks(context));
     checks.extend(repository::checks(context).await);
     let any = |found| checks.iter().any(|c: &Check| c.found == found);

@@ -14,7 +14,7 @@ use perennial_shared::manifest::Reason;
 use perennial_shared::repository::{Claimed, RepositoryError};
 use perennial_shared::resolve::resolve;
 use perennial_shared::run::{Claim, RunResult};
-use perennial_shared::settings::EmptyRepository;
+use perennial_shared::settings::{EmptyRepository, Engine};
 
 use super::Outcome;
 use super::table::lines;
@@ -129,6 +129,11 @@ async fn start_empty(context: &Context, repository_is_empty: bool, watch: &dyn W
         let message = "there is nothing to restore, and the settings say restore.empty_repository: refuse";
         return Err(Failure::new(Exit::Refused, "NothingToRestore", message));
     }
+    let findings = vec!["started with an empty database: there was nothing to restore".to_owned()];
+    if context.target.engine == Engine::Files {
+        // Whatever the image came with is where the service begins.
+        return Ok(Done { backup_id: None, size_bytes: 0, objects: 0, findings });
+    }
     watch.see(&Progress::stage("waiting for the engine"));
     let engine = context.engine().await?;
     engine.wait_until_ready(READY).await?;
@@ -138,7 +143,6 @@ async fn start_empty(context: &Context, repository_is_empty: bool, watch: &dyn W
         let message = format!("this run should start an empty database, but the engine has {}", present.join(", "));
         return Err(Failure::new(Exit::Refused, "NotEmpty", message));
     }
-    let findings = vec!["started with an empty database: there was nothing to restore".to_owned()];
     Ok(Done { backup_id: None, size_bytes: 0, objects: 0, findings })
 }
 

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use perennial_shared::pointer::PointerState;
+use perennial_shared::settings::Engine as Kind;
 use serde::Serialize;
 
 use super::Outcome;
@@ -19,7 +20,8 @@ struct Status {
     newest_backup: Option<String>,
     newest_backup_age_seconds: Option<i64>,
     newest_backup_too_old: bool,
-    engine: Engine,
+    /// Absent for a folder of files.
+    engine: Option<Engine>,
 }
 
 #[derive(Serialize)]
@@ -56,9 +58,10 @@ pub async fn run(context: &Context) -> Result<Outcome, Failure> {
         newest_backup: id.map(ToString::to_string),
         newest_backup_age_seconds: seconds,
         newest_backup_too_old: seconds.is_none_or(|s| s > most),
-        engine: engine(context).await,
+        engine: if context.target.engine == Kind::Files { None } else { Some(engine(context).await) },
     };
-    let exit = match (&status.engine.problem, status.newest_backup_too_old) {
+    let problem = status.engine.as_ref().and_then(|e| e.problem.as_ref());
+    let exit = match (problem, status.newest_backup_too_old) {
         (Some(_), _) => Exit::CouldNotTell,
         (None, true) => Exit::Problems,
         (None, false) => Exit::Ok,
@@ -113,23 +116,24 @@ fn text(status: &Status) -> String {
             format!("{id}, {} old{old}", age(seconds))
         }
     };
-    let engine = match &status.engine.problem {
+    let engine = status.engine.as_ref().map(|engine| match &engine.problem {
         Some(problem) => problem.clone(),
         None => format!(
             "{} on {}: {} objects in {} collections",
-            status.engine.version.as_deref().unwrap_or("?"),
-            status.engine.host_name.as_deref().unwrap_or("?"),
-            status.engine.objects.unwrap_or(0),
-            status.engine.collections.unwrap_or(0)
+            engine.version.as_deref().unwrap_or("?"),
+            engine.host_name.as_deref().unwrap_or("?"),
+            engine.objects.unwrap_or(0),
+            engine.collections.unwrap_or(0)
         ),
-    };
+    });
     let owner = status.owner.as_deref().unwrap_or("nobody");
-    table(&[
+    let mut rows = vec![
         row("target", status.target.clone()),
         row("repository", status.repository.clone()),
         row("pointer", status.pointer.into()),
         row("owner", format!("{owner}, generation {}", status.generation.map_or("?".into(), |g| g.to_string()))),
         row("newest backup", backup),
-        row("engine", engine),
-    ])
+    ];
+    rows.extend(engine.map(|engine| row("engine", engine)));
+    table(&rows)
 }

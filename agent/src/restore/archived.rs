@@ -81,7 +81,7 @@ struct Work<'a> {
 impl Work<'_> {
     async fn run(&self) -> Result<Vec<String>, Failure> {
         self.may_replace()?;
-        let request = self.request()?;
+        let request = self.request().await?;
         if self.wish.dry_run {
             return self.dry_run(&request).await;
         }
@@ -128,8 +128,9 @@ impl Work<'_> {
         Err(Failure::new(Exit::Refused, "NotEmpty", message))
     }
 
-    fn request(&self) -> Result<Request, Failure> {
-        let objects = Objects::new(self.context.repository.shared_store(), self.archive);
+    async fn request(&self) -> Result<Request, Failure> {
+        let key = self.context.data_key(Some(self.archive)).await?;
+        let objects = Objects::new(self.context.repository.shared_store(), self.archive, key);
         let local = self.places.target.is_dir().then(|| self.places.target.clone());
         Ok(Request {
             objects,

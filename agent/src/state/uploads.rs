@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 
 use jiff::{SignedDuration, Timestamp};
+use perennial_shared::encryption::KeyId;
 use perennial_shared::id::{BackupId, Generation};
 use perennial_shared::store::Store;
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,9 @@ struct Record {
     backup_id: BackupId,
     parent: Option<BackupId>,
     begun_at: Timestamp,
+    /// The data key of a new chain: with another one everything would have to be sent again.
+    #[serde(default)]
+    key_id: Option<KeyId>,
     uploads: BTreeMap<String, String>,
 }
 
@@ -70,6 +74,7 @@ impl Uploads {
             backup_id: backup_id.clone(),
             parent: parent.cloned(),
             begun_at: Timestamp::now(),
+            key_id: None,
             uploads: BTreeMap::new(),
         };
         write(&path, &record).map_err(|e| state.failed(&path, &e))?;
@@ -88,6 +93,18 @@ impl Uploads {
     /// The backup.
     pub fn backup_id(&self) -> &BackupId {
         &self.backup_id
+    }
+
+    /// The data key that the interrupted run had begun to encrypt with.
+    pub fn key_id(&self) -> Option<KeyId> {
+        self.record.lock().ok()?.key_id.clone()
+    }
+
+    /// Remembers the data key of a new chain.
+    pub fn remember_key(&self, id: &KeyId) -> io::Result<()> {
+        let mut record = self.record.lock().map_err(|_| io::Error::other("a thread panicked"))?;
+        record.key_id = Some(id.clone());
+        write(&self.path, &record)
     }
 
     /// Whether an interrupted run began it.

@@ -69,6 +69,27 @@ impl Machine {
         Self { folder, environment }
     }
 
+    /// A machine whose target is its folder `data`, with a repository on `s3`. `more` is added to the settings.
+    pub fn of_files(s3: &S3, more: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let data = folder.path().join("data");
+        std::fs::create_dir(&data).expect("made");
+        let settings = format!(
+            "name: docs\nengine: files\ndata_dir: {}\nrepository: s3://{BUCKET}/{PREFIX}\n\
+             checks: {{min_free_disk_gib: 0, min_free_memory_percent: 0, max_load_per_cpu: 1000}}\n{more}\n",
+            data.display()
+        );
+        std::fs::write(folder.path().join("docs.yaml"), settings).expect("written");
+        let mut environment: Vec<_> = s3.environment().map(|(k, v)| (k.to_owned(), v)).into();
+        environment.push(("PERENNIAL_STATE_DIR".into(), folder.path().join("state").display().to_string()));
+        Self { folder, environment }
+    }
+
+    /// The folder of a target of files.
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
     /// The same with one more environment variable.
     pub fn with(mut self, key: &str, value: &str) -> Self {
         self.environment.push((key.into(), value.into()));

@@ -14,6 +14,7 @@ use super::frame;
 use super::index::{self, Root};
 use super::page::{PageDamaged, PageRef};
 use super::path::RelPath;
+use crate::encryption::DataKey;
 use crate::manifest::{Archive, ArchiveObject};
 use crate::store::{Store, StoreError};
 
@@ -57,12 +58,28 @@ impl ReadError {
 pub struct Objects {
     store: Arc<dyn Store>,
     table: Arc<[ArchiveObject]>,
+    key: Option<DataKey>,
+}
+
+/// What encryption binds a frame or page to: its object and its first byte. One that was moved elsewhere does not open there.
+pub fn place(key: &str, offset: u64) -> Vec<u8> {
+    format!("{key}\0{offset}").into_bytes()
 }
 
 impl Objects {
-    /// Of a backup; nothing is read yet.
-    pub fn new(store: Arc<dyn Store>, archive: &Archive) -> Self {
-        Self { store, table: archive.objects.clone().into() }
+    /// Of a backup, with the key that `archive.key_id` names; nothing is read yet.
+    pub fn new(store: Arc<dyn Store>, archive: &Archive, key: Option<DataKey>) -> Self {
+        Self { store, table: archive.objects.clone().into(), key }
+    }
+
+    /// The content of the frame or page that begins at `offset`, still compressed.
+    pub fn open(&self, object: u32, offset: u64, stored: Bytes) -> Result<Vec<u8>, ReadError> {
+        let Some(key) = &self.key else { return Ok(stored.into()) };
+        let name = self.key(object);
+        key.open(&place(&name, offset), stored.into()).map_err(|_| ReadError::Damaged {
+            why: format!("what is at {offset} was changed since it was encrypted, or stood elsewhere"),
+            key: name,
+        })
     }
 
     /// How an object is called, for messages.
@@ -91,21 +108,22 @@ impl Objects {
         Ok((fetch, bytes))
     }
 
-    /// What `refs` refer to, in their order.
-    pub async fn pages(&self, refs: &[PageRef]) -> Result<Vec<Bytes>, ReadError> {
+    /// What `refs` refer to, in their order, decrypted.
+    pub async fn pages(&self, refs: &[PageRef]) -> Result<Vec<Vec<u8>>, ReadError> {
         for page in refs {
             index::check_ref(page).map_err(|e| self.damaged(&e))?;
         }
         let places: Vec<_> =
             refs.iter().map(|p| FrameRef { object: p.object, offset: p.offset, length: p.length }).collect();
-        let mut found = vec![Bytes::new(); refs.len()];
+        let mut found = vec![vec![]; refs.len()];
         let fetches = fetches(&places, LARGEST_FETCH);
         let mut fetched = stream::iter(fetches).map(|fetch| self.fetch(fetch)).buffer_unordered(AT_ONCE);
         while let Some((fetch, bytes)) = fetched.try_next().await? {
             for part in &fetch.parts {
                 let place = places[*part];
                 let start = usize::try_from(place.offset - fetch.offset).unwrap_or(usize::MAX);
-                found[*part] = bytes.slice(start..start + place.length as usize);
+                let stored = bytes.slice(start..start + place.length as usize);
+                found[*part] = self.open(place.object, place.offset, stored)?;
             }
         }
         Ok(found)

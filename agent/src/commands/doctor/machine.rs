@@ -9,6 +9,16 @@ pub(super) fn checks(context: &Context) -> Vec<Check> {
     vec![disk(context), memory(context), load(context)]
 }
 
+/// That the folder of a target without an engine is there and can be read.
+pub(super) fn data_folder(context: &Context) -> Check {
+    const NAME: &str = "data folder";
+    let Some(folder) = &context.target.data_dir else { return Check::problem(NAME, "data_dir is not set") };
+    match std::fs::read_dir(folder) {
+        Ok(entries) => Check::good(NAME, format!("{}, {} names", folder.display(), entries.count())),
+        Err(e) => Check::problem(NAME, format!("{}: {e}", folder.display())),
+    }
+}
+
 fn disk(context: &Context) -> Check {
     const NAME: &str = "free disk";
     let Some(folder) = &context.target.data_dir else {

@@ -1,0 +1,204 @@
+//! A folder as a target, from the command line, on a real S3 server: backups, increments, restores, damage, kills, keys.
+
+mod support;
+
+use std::path::Path;
+use std::process::Command;
+
+use support::cli::{Machine, PREFIX};
+use support::files_ending;
+use support::s3::S3;
+
+const KEY: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+/// Bytes that do not compress and differ by `seed`.
+fn noise(size: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[0]
+    };
+    (0..size).map(|_| next()).collect()
+}
+
+fn fill(data: &Path) {
+    std::fs::create_dir_all(data.join("segments/0")).expect("made");
+    std::fs::write(data.join("vectors.bin"), noise(24 << 20, 1)).expect("written");
+    std::fs::write(data.join("payload.jsonl"), "{\"id\": 7, \"text\": \"hello\"}\n".repeat(100_000)).expect("written");
+    for n in 0..50 {
+        std::fs::write(data.join(format!("segments/0/{n}")), noise(1000 * n, n as u64)).expect("written");
+    }
+}
+
+fn overwrite(path: &Path, at: u64, bytes: &[u8]) {
+    use std::os::unix::fs::FileExt;
+    std::fs::File::options().write(true).open(path).expect("open").write_all_at(bytes, at).expect("written");
+}
+
+/// A tree's content, modes and times as `find` and `sha256sum` see them.
+fn image(data: &Path) -> String {
+    let script = "find . -type f -exec sha256sum {} + | sort; find . -printf '%P %m %T@ %s %l\\n' | sort";
+    let ran = Command::new("sh").args(["-c", script]).current_dir(data).output().expect("sh");
+    String::from_utf8(ran.stdout).expect("text")
+}
+
+fn lose(machine: &Machine) {
+    std::fs::remove_dir_all(machine.data()).expect("removed");
+    std::fs::create_dir(machine.data()).expect("made");
+}
+
+#[test]
+fn a_folder_comes_back_from_a_base_and_its_increments() {
+    let s3 = S3::start();
+    let machine = Machine::of_files(&s3, "compression: {algorithm: zstd, level: 3}");
+    fill(&machine.data());
+    machine.run(&["doctor"]).says("data folder");
+    machine.run(&["backup", "create", "--type", "incremental"]).exits(5).says("no backup to build on");
+    let base = machine.run(&["backup", "create", "--json"]).exits(0).json();
+    assert_eq!((base["kind"].as_str(), base["archive"]["position"].as_u64()), (Some("base"), Some(0)));
+
+    overwrite(&machine.data().join("vectors.bin"), 5_000_000, b"changed in place");
+    let before = image(&machine.data());
+    let next = machine.run(&["backup", "create", "--json"]).exits(0).json();
+    assert_eq!((next["kind"].as_str(), &next["parent"]), (Some("incremental"), &base["backup_id"]));
+    assert_eq!(next["archive"]["new_bytes"], 16 << 10);
+    machine.run(&["backup", "verify"]).exits(0);
+    machine.run(&["status"]).exits(0).says("good");
+
+    machine.run(&["backup", "restore"]).exits(5).says("not empty");
+    machine.run(&["backup", "restore", "--replace"]).exits(5).says("--yes");
+    machine.run(&["backup", "restore", "--replace", "--yes", "--dry-run"]).exits(0).says("to fetch");
+    overwrite(&machine.data().join("vectors.bin"), 9_000_000, b"an accident");
+    machine.run(&["backup", "restore", "--replace", "--yes"]).exits(0).says("kept from the disk");
+    assert_eq!(image(&machine.data()), before);
+    lose(&machine);
+    machine.run(&["backup", "restore"]).exits(0);
+    assert_eq!(image(&machine.data()), before);
+
+    let part = machine.data().with_file_name("part");
+    machine.run(&["backup", "restore", "--include", "segments/**", "--to", &part.display().to_string()]).exits(0);
+    assert!(part.join("segments/0/49").is_file() && !part.join("vectors.bin").exists());
+    let id = base["backup_id"].as_str().expect("an id");
+    lose(&machine);
+    machine.run(&["backup", "restore", "--id", id]).exits(0);
+    assert_ne!(image(&machine.data()), before, "the base is the older state");
+}
+
+#[test]
+fn commands_run_around_a_capture_and_a_restore() {
+    let s3 = S3::start();
+    let log = tempfile::NamedTempFile::new().expect("a file");
+    let say = |word: &str| format!("[/bin/sh, -c, 'echo {word} >> {}']", log.path().display());
+    let more = format!(
+        "commands: {{before_capture: {}, after_capture: {}, before_restore: {}, after_restore: {}}}",
+        say("freeze"),
+        say("thaw"),
+        say("stop"),
+        say("start")
+    );
+    let machine = Machine::of_files(&s3, &more);
+    fill(&machine.data());
+    machine.run(&["backup", "create"]).exits(0);
+    lose(&machine);
+    machine.run(&["backup", "restore"]).exits(0);
+    assert_eq!(std::fs::read_to_string(log.path()).expect("read"), "freeze\nthaw\nstop\nstart\n");
+
+    let failing = Machine::of_files(&s3, "commands: {before_capture: [/bin/false], after_capture: [/bin/true]}");
+    failing.run(&["backup", "create"]).exits(1).says("commands.before_capture");
+}
+
+#[test]
+fn killed_at_every_step() {
+    let s3 = S3::start();
+    let machine = Machine::of_files(&s3, "upload: {part_size: 5MiB, concurrency: 1}");
+    fill(&machine.data());
+    for (n, step) in ["backup-part-2", "backup-archived", "backup-described", "backup-published"].iter().enumerate() {
+        overwrite(&machine.data().join("vectors.bin"), 1000 * n as u64, step.as_bytes());
+        machine.crash(step, &["backup", "create", "--type", "base"]);
+        let published = machine.run(&["backup", "list", "--json"]).json();
+        assert!(published["problems"].as_array().is_none_or(Vec::is_empty), "{step}: {published}");
+        let before = image(&machine.data());
+        machine.run(&["backup", "create", "--type", "base"]).exits(0);
+        machine.run(&["backup", "verify"]).exits(0);
+
+        for step in ["restore-remembered", "restore-staged", "restore-swapping", "restore-swapped", "restore-finished"]
+        {
+            overwrite(&machine.data().join("payload.jsonl"), 77, b"an accident");
+            machine.crash(step, &["backup", "restore", "--replace", "--yes"]);
+            machine.run(&["backup", "restore", "--replace", "--yes"]).exits(0);
+            assert_eq!(image(&machine.data()), before, "{step}");
+            let left: Vec<_> =
+                std::fs::read_dir(machine.data().parent().expect("a parent")).expect("read").flatten().collect();
+            let left: Vec<_> = left.iter().filter(|e| e.file_name().to_string_lossy().contains("perennial-")).collect();
+            assert!(left.is_empty(), "{step}: {left:?}");
+        }
+    }
+}
+
+#[test]
+fn parts_that_arrived_are_not_sent_again() {
+    let s3 = S3::start();
+    let machine = Machine::of_files(&s3, "upload: {part_size: 5MiB, concurrency: 1}");
+    fill(&machine.data());
+    // Dies when the fourth part would be sent, and again without the data having changed.
+    machine.crash("backup-part-4", &["backup", "create"]);
+    machine.run(&["backup", "create"]).exits(0).says("an interrupted run had sent");
+    machine.run(&["backup", "verify"]).exits(0);
+    let before = image(&machine.data());
+    lose(&machine);
+    machine.run(&["backup", "restore"]).exits(0);
+    assert_eq!(image(&machine.data()), before);
+}
+
+#[test]
+fn damage_is_told_and_never_restored() {
+    let s3 = S3::start();
+    let machine = Machine::of_files(&s3, "");
+    fill(&machine.data());
+    machine.run(&["backup", "create"]).exits(0);
+    let before = image(&machine.data());
+    for name in ["data-0.tar.zst", "index-0"] {
+        let object = files_ending(&s3.bucket().join(PREFIX), name).remove(0);
+        let good = std::fs::read(&object).expect("read");
+        let mut bad = good.clone();
+        let middle = bad.len() / 2;
+        bad[middle] ^= 1;
+        std::fs::write(&object, &bad).expect("damaged");
+        machine.run(&["backup", "verify"]).exits(3).says(name);
+        let fresh = machine.data().with_file_name("fresh");
+        machine.run(&["backup", "restore", "--to", &fresh.display().to_string()]).exits(3).says(name);
+        assert!(!fresh.exists(), "nothing is swapped in");
+        std::fs::write(&object, &good).expect("mended");
+    }
+    assert_eq!(image(&machine.data()), before);
+}
+
+#[test]
+fn an_encrypted_backup_opens_with_its_key_alone() {
+    let s3 = S3::start();
+    let machine = Machine::of_files(&s3, "encryption: {key: {env: TEST_KEY}}").with("TEST_KEY", KEY);
+    fill(&machine.data());
+    machine.run(&["backup", "create"]).exits(0);
+    overwrite(&machine.data().join("vectors.bin"), 5_000_000, b"changed in place");
+    let next = machine.run(&["backup", "create", "--json"]).exits(0).json();
+    assert_eq!(next["kind"], "incremental");
+    let before = image(&machine.data());
+    let stored = files_ending(&s3.bucket().join(PREFIX), ".zst");
+    let ran = Command::new("zstd").args(["-t", "-q"]).arg(&stored[0]).output().expect("zstd");
+    assert!(!ran.status.success(), "what is stored is not readable");
+
+    lose(&machine);
+    let fresh = |key: &str| {
+        let mut command = machine.command(&["backup", "restore"]);
+        let ran = command.env("TEST_KEY", key).output().expect("it runs");
+        (ran.status.code(), String::from_utf8_lossy(&ran.stderr).into_owned())
+    };
+    let (code, said) = fresh(&KEY.replace('0', "1"));
+    assert!(code != Some(0) && said.contains("another key"), "{code:?} {said}");
+    let (code, said) = fresh("");
+    assert!(code != Some(0) && said.contains("TEST_KEY"), "{code:?} {said}");
+    assert_eq!(fresh(KEY).0, Some(0));
+    assert_eq!(image(&machine.data()), before);
+}
