@@ -137,9 +137,10 @@ pub enum KeyError {
 }
 
 impl KeyError {
-    /// Whether it is the source's fault, and so the same for every record that it is asked for.
-    pub(crate) fn is_the_source_s(&self) -> bool {
-        matches!(self, Self::Missing { .. } | Self::Denied { .. } | Self::Unavailable { .. })
+    /// Whether the source has no key at all just now, so that asking it for the next record is of no use. A denial may be for one
+    /// data key only: KMS's policies know their names.
+    pub(crate) fn is_for_every_record(&self) -> bool {
+        matches!(self, Self::Missing { .. } | Self::Unavailable { .. })
     }
 
     /// What an AWS service said of a source's key.

@@ -143,7 +143,7 @@ impl<'a> Asked<'a> {
             }
             match source.unwrap(&record.wrapped, id).await {
                 Ok(key) => return Ok((key, n)),
-                Err(e) if e.is_the_source_s() => self.silent[n] = Some(e),
+                Err(e) if e.is_for_every_record() => self.silent[n] = Some(e),
                 Err(e) => failures.push(e),
             }
         }

@@ -173,10 +173,10 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::encryption::DataKey;
     use crate::encryption::key_source::raw::tests::Fixed;
     use crate::encryption::keyring::create;
     use crate::encryption::keyring::tests::{missing, on, opens, repository};
+    use crate::encryption::{DataKey, KeySource, Wrapped};
     use crate::store::Store;
     use crate::store::faulty::{Fault, FaultyStore};
     use crate::store::memory::MemoryStore;
@@ -234,6 +234,42 @@ mod tests {
         assert!(matches!(plan.current_fails, Some(KeyError::Missing { .. })));
         assert!(rotate(&repo, &sources, &plan, true).await.is_err());
         assert!(opens(&repo, 1, &key).await);
+    }
+
+    /// A source whose policy denies one data key, as KMS's can.
+    struct AllBut(KeyId);
+
+    #[async_trait::async_trait]
+    impl KeySource for AllBut {
+        fn describe(&self) -> String {
+            "all but one".into()
+        }
+
+        async fn wrap(&self, key: &DataKey) -> Result<Wrapped, KeyError> {
+            Fixed::source(1).wrap(key).await
+        }
+
+        async fn unwrap(&self, wrapped: &Wrapped, id: &KeyId) -> Result<DataKey, KeyError> {
+            if *id == self.0 {
+                return Err(KeyError::Denied { source_name: self.describe(), why: "by policy".into() });
+            }
+            Fixed::source(1).unwrap(wrapped, id).await
+        }
+    }
+
+    #[tokio::test]
+    async fn a_denial_of_one_key_says_nothing_of_the_others() {
+        let (repo, keys) = (repository(), [DataKey::generate(), DataKey::generate(), DataKey::generate()]);
+        for key in &keys {
+            create(&repo, &Fixed::source(1), key).await.expect("stored");
+        }
+        for denied in &keys {
+            let sources = KeySources { current: Box::new(AllBut(denied.id().clone())), previous: Vec::new() };
+            let found = inspect(&repo, &sources).await.expect("inspected");
+            for key in &found.keys {
+                assert_eq!(key.is_current(), key.id != *denied.id(), "{key:?}");
+            }
+        }
     }
 
     /// Wrappings that appeared after the plan are neither overwritten nor removed.

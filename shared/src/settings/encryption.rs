@@ -33,7 +33,7 @@ pub enum KeySettings {
     Command(Vec<String>),
 }
 
-/// A field of a secret in HashiCorp Vault's key-value engine, version 2.
+/// A field of a secret in `HashiCorp` Vault's key-value engine, version 2.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VaultSettings {
     /// `https://HOST:PORT`; `http://` for this machine only.

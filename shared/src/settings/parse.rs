@@ -225,8 +225,8 @@ impl Check<'_> {
 
     /// What stands at `a.b[0].c`.
     fn find(&self, key: &str) -> Option<&Value> {
-        let steps = key.split(['.', '[']).map(|step| step.trim_end_matches(']'));
-        steps.fold(Some(self.all), |node, step| match node? {
+        let mut steps = key.split(['.', '[']).map(|step| step.trim_end_matches(']'));
+        steps.try_fold(self.all, |node, step| match node {
             Value::Array(all) => all.get(step.parse::<usize>().ok()?),
             node => node.get(step),
         })

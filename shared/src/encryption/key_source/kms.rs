@@ -1,6 +1,6 @@
 //! A key in AWS KMS, which wraps over there and never shows its key.
 //!
-//! The data key's name is KMS's encryption context, so it stands in CloudTrail and can be asked for by a key policy
+//! The data key's name is KMS's encryption context, so it stands in `CloudTrail` and can be asked for by a key policy
 //! (`kms:EncryptionContext:perennial:key-id`). Unwrapping names the configured key and not the one in the record:
 //! whoever can write to the repository cannot make us take a data key that a KMS key of theirs wrapped.
 //!

@@ -1,4 +1,4 @@
-//! A key in HashiCorp Vault's (or OpenBao's) key-value engine, version 2.
+//! A key in `HashiCorp` Vault's (or `OpenBao`'s) key-value engine, version 2.
 //!
 //! One request: `GET <address>/v1/<mount>/data/<path>`, with a token out of a variable or a file. The token is read anew for
 //! each request, because Vault's agent renews it in its file.
@@ -112,7 +112,7 @@ impl Vault {
                 source_name: self.describe(),
                 why: format!("{said}; check the token, its policy (read on {}) and the namespace", self.policy_path()),
             },
-            404 => self.missing(self.absent(reply).unwrap_or_else(|| {
+            404 => self.missing(absent(reply).unwrap_or_else(|| {
                 format!(
                     "nothing is stored there ({said}); check mount, path and namespace, and that the mount is version 2"
                 )
@@ -123,19 +123,19 @@ impl Vault {
         }
     }
 
-    /// A deleted or destroyed version says so in a reply of 404.
-    fn absent(&self, reply: &Reply) -> Option<String> {
-        let metadata = reply.data.as_ref()?.metadata.as_ref()?;
-        if metadata.destroyed {
-            return Some("its newest version was destroyed".into());
-        }
-        let at = &metadata.deletion_time;
-        (!at.is_empty()).then(|| format!("its newest version was deleted at {at}; `vault kv undelete` brings it back"))
-    }
-
     fn policy_path(&self) -> String {
         format!("{}/data/{}", self.settings.mount, self.settings.path)
     }
+}
+
+/// A deleted or destroyed version says so in a reply of 404.
+fn absent(reply: &Reply) -> Option<String> {
+    let metadata = reply.data.as_ref()?.metadata.as_ref()?;
+    if metadata.destroyed {
+        return Some("its newest version was destroyed".into());
+    }
+    let at = &metadata.deletion_time;
+    (!at.is_empty()).then(|| format!("its newest version was deleted at {at}; `vault kv undelete` brings it back"))
 }
 
 /// One or two standbys may point onwards, and not from https to http.
