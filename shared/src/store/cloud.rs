@@ -119,10 +119,7 @@ impl CloudStore {
             return explained;
         }
         match self.bucket.list(None).next().await {
-            Some(Err(object_store::Error::NotFound { source, .. })) => {
-                StoreError::invalid(key, &*self.location, source)
-            }
-            Some(Err(error)) => refusal::explain(error, key, &self.location),
+            Some(Err(error)) => refusal::explain_listing(error, key, &self.location),
             Some(Ok(_)) | None => explained,
         }
     }
@@ -187,14 +184,7 @@ impl CloudStore {
             .map_err(|error| StoreError::invalid(prefix, &*self.location, error))?;
         let own = self.full_key("");
         let listed: Result<Vec<ObjectMeta>, _> = self.bucket.list(Some(&start)).try_collect().await;
-        let listed = match listed {
-            Ok(listed) => listed,
-            // No object is an empty list, so it is the bucket.
-            Err(object_store::Error::NotFound { source, .. }) => {
-                return Err(StoreError::invalid(prefix, &*self.location, source));
-            }
-            Err(error) => return Err(refusal::explain(error, prefix, &self.location)),
-        };
+        let listed = listed.map_err(|error| refusal::explain_listing(error, prefix, &self.location))?;
         let key = |meta: ObjectMeta| Some((meta.location.as_ref().strip_prefix(&own)?.to_owned(), meta));
         Ok(listed.into_iter().filter_map(key).filter(|(key, _)| key.starts_with(prefix)).collect())
     }

@@ -185,7 +185,7 @@ impl Upload for MemoryUpload {
         let (whole, sorted) = parts::whole(parts, key, &location)?;
         let mut state = self.store.state();
         match (state.objects.get(key), state.uploads.get(&self.id)) {
-            (Some(stored), _) if whole.is(stored.meta.size, parts::crc64nvme(&[stored.body.clone()])) => {
+            (Some(stored), _) if whole.is(stored.meta.size, parts::crc64nvme(std::slice::from_ref(&stored.body))) => {
                 Ok(stored.meta.clone())
             }
             (_, None) => Err(self.unknown()),

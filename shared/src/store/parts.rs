@@ -47,7 +47,9 @@ impl Default for Digest {
 /// CRC-64/NVME of the pieces, one after the other.
 pub fn crc64nvme(pieces: &[Bytes]) -> u64 {
     let mut digest = Digest::default();
-    pieces.iter().for_each(|piece| digest.update(piece));
+    for piece in pieces {
+        digest.update(piece);
+    }
     digest.finish()
 }
 

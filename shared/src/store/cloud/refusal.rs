@@ -18,16 +18,25 @@ pub(super) fn explain(error: Error, key: &str, location: &str) -> StoreError {
         | Error::NotImplemented { .. }
         | Error::UnknownConfigurationKey { .. } => StoreError::invalid(key, location, error),
         // Some calls of the crate do not look at the status; its words are all that is left of it.
-        _ if says_denied(&error) => StoreError::denied(key, location, error),
+        _ if says(&error, &["401 Unauthorized", "403 Forbidden"]) => StoreError::denied(key, location, error),
+        _ if says(&error, &["404 Not Found"]) => StoreError::not_found(key, location, error),
         _ => StoreError::unavailable(key, location, error),
     }
 }
 
-fn says_denied(error: &Error) -> bool {
+/// The same for a listing: no object is an empty list, so a 404 means the bucket.
+pub(super) fn explain_listing(error: Error, prefix: &str, location: &str) -> StoreError {
+    match explain(error, prefix, location) {
+        StoreError::NotFound { source, .. } => StoreError::invalid(prefix, location, source),
+        explained => explained,
+    }
+}
+
+fn says(error: &Error, words: &[&str]) -> bool {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
         let text = error.to_string();
-        if text.contains("403 Forbidden") || text.contains("401 Unauthorized") {
+        if words.iter().any(|word| text.contains(word)) {
             return true;
         }
         cause = error.source();

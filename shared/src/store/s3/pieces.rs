@@ -14,12 +14,12 @@ pub(super) fn stream(pieces: Vec<Bytes>) -> ByteStream {
     let pieces: Arc<[Bytes]> = pieces.into_iter().filter(|piece| !piece.is_empty()).collect();
     ByteStream::new(SdkBody::retryable(move || {
         let left = pieces.iter().map(|piece| piece.len() as u64).sum();
-        SdkBody::from_body_1_x(Pieces { pieces: pieces.clone(), next: 0, left })
+        SdkBody::from_body_1_x(Pieces { all: pieces.clone(), next: 0, left })
     }))
 }
 
 struct Pieces {
-    pieces: Arc<[Bytes]>,
+    all: Arc<[Bytes]>,
     next: usize,
     left: u64,
 }
@@ -29,7 +29,7 @@ impl Body for Pieces {
     type Error = Infallible;
 
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let piece = self.pieces.get(self.next).cloned();
+        let piece = self.all.get(self.next).cloned();
         self.next += 1;
         self.left -= piece.as_ref().map_or(0, |piece| piece.len() as u64);
         Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
