@@ -47,6 +47,7 @@ class Comparison:
         try:
             for job, cost in turn.take(kind):
                 self.costs[kind.name][job].append(cost)
+                say(f"    {job}: {cost.seconds:.2f} s")
         except CommandFailed as problem:  # the others go on; a wrong result is another thing and ends it all
             self.failed[kind.name] = str(problem)
             say(f"{kind.title} failed and is left out from here: {problem}")
