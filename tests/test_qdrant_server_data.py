@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import qdrant_edge
 import requests
 
-from qdrant_server import wal
+from qdrant_server import tar, wal
 from qdrant_server.process import QdrantServer
 
 VECTORS = {"vectors": {"size": 4, "distance": "Dot"}}
@@ -355,6 +356,30 @@ def test_several_shards(server: QdrantServer) -> None:
     shards = server.result("GET", "/collections/copy/cluster")["local_shards"]
     assert sum(one["points_count"] for one in shards) == 28
     assert all(one["points_count"] for one in shards)
+
+
+@pytest.mark.parametrize("pieces", [0, 1, 3, 4, 25, 26, 60])
+def test_files_with_holes_are_read_by_the_engines_own_reader(tmp_path: Path, pieces: int) -> None:
+    """A sparse header has room for 4 pieces, each block after it for 21; the engine reads archives as the real server."""
+    segment = tmp_path / "shard/segments" / str(uuid.uuid4()) / "files"
+    long_name = segment / ("x" * 60) / ("y" * 60)
+    long_name.mkdir(parents=True)
+    with (long_name / "holes").open("wb") as file:
+        for piece in range(pieces):
+            file.seek((2 * piece + 1) << 16)
+            file.write(bytes([piece + 1]) * 5000)
+        file.truncate((2 * pieces + 2) << 16)
+    with (tmp_path / "archive").open("wb") as file:
+        archive = tar.Writer(file)
+        archive.add_tree("", tmp_path / "shard")
+        archive.finish()
+    qdrant_edge.EdgeShard.unpack_snapshot(str(tmp_path / "archive"), str(tmp_path / "theirs"))
+    with (tmp_path / "archive").open("rb") as file:
+        tar.unpack(file, tmp_path / "ours")
+    written = (long_name / "holes").read_bytes()
+    assert [path.read_bytes() for path in (tmp_path / "theirs").rglob("holes")] == [written]
+    assert [path.read_bytes() for path in (tmp_path / "ours").rglob("holes")] == [written]
+    assert (tmp_path / "archive").stat().st_size < 10_000 + pieces * 9_000
 
 
 # ---- helpers --------------------------------------------------------------------------------------------------------
