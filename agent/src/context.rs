@@ -72,6 +72,13 @@ impl Context {
         Ok(Self { target: adapt(target), aws, repository })
     }
 
+    /// The same target with its data in another repository: a replica.
+    pub fn with_repository(&self, settings: &RepositorySettings) -> Result<Self, Failure> {
+        let repository = Repository::open(settings, self.target.engine, &self.aws)?;
+        let target = Target { repository: settings.clone(), ..self.target.clone() };
+        Ok(Self { target, aws: self.aws.clone(), repository })
+    }
+
     /// The target's engine, with its API key. Nothing is asked of it yet.
     pub async fn engine(&self) -> Result<Box<dyn Engine>, Failure> {
         let key = match &self.target.api_key {
@@ -165,7 +172,9 @@ async fn from_parameter(name: &str, aws: &SdkConfig) -> Result<Target, Failure> 
 }
 
 fn needs_aws(target: &Target) -> bool {
-    matches!(target.repository, RepositorySettings::S3 { .. })
+    let in_s3 = |repository: &RepositorySettings| matches!(repository, RepositorySettings::S3 { .. });
+    in_s3(&target.repository)
+        || target.replicas.iter().any(in_s3)
         || matches!(target.api_key, Some(SecretSource::SecretsManager(_)))
         || target.encryption.as_ref().is_some_and(is_in_aws)
         || target.auto_scaling.is_some()

@@ -9,6 +9,7 @@
 //! | [`archive`] | folders into archives and back |
 //! | [`mod@backup`] | taking and publishing a backup |
 //! | [`mod@restore`] | bringing one back and comparing it |
+//! | [`replicate`] | copies of a backup in further repositories |
 //! | [`cli`], [`commands`] | the command line and its verbs |
 //! | [`command`] | programs of the user's around captures and restores |
 //! | [`state`] | what is remembered on this machine |
@@ -28,6 +29,7 @@ pub mod engines;
 pub mod failpoint;
 pub mod failure;
 pub mod instance;
+pub mod replicate;
 pub mod restore;
 pub mod state;
 pub mod watch;

@@ -15,10 +15,12 @@ use perennial::archive::source::Source;
 use perennial::archive::upload::UploadOptions;
 use perennial_shared::archive::frame::{Algorithm, Compression};
 use perennial_shared::archive::objects::Objects;
+use perennial_shared::archive::path::RelPath;
 use perennial_shared::encryption::DataKey;
 use perennial_shared::id::{BackupId, Generation};
 use perennial_shared::manifest::Archive;
 use perennial_shared::store::Store;
+use perennial_shared::store::faulty::{Fault, FaultyStore};
 use perennial_shared::store::memory::MemoryStore;
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -190,12 +192,21 @@ struct Case {
 
 impl Case {
     async fn back_up(&self, root: &Path, second: i64, parent: Option<&Archive>) -> Result<Archive, ArchiveError> {
+        self.back_up_source(Source { ctime_is_ours: true, ..Source::folder(root) }, second, parent).await
+    }
+
+    async fn back_up_source(
+        &self,
+        source: Source,
+        second: i64,
+        parent: Option<&Archive>,
+    ) -> Result<Archive, ArchiveError> {
         let at = Timestamp::from_second(1_800_000_000 + second).expect("in range");
         let id = BackupId::new(at, Generation(1));
         let request = Request {
             store: Arc::clone(&self.store),
             id: id.clone(),
-            source: Source { ctime_is_ours: true, ..Source::folder(root) },
+            source,
             parent: parent.cloned(),
             key: self.key.clone(),
             compression: self.compression,
@@ -338,4 +349,142 @@ fn a_base_is_an_ordinary_tar_file() {
         let sum = String::from_utf8_lossy(&ran.stdout);
         assert!(sum.starts_with(&backup.objects[1].sha256), "{sum}");
     }
+}
+
+/// A case whose store fails by seed, or at one step.
+fn faulty(case: &Case, store: FaultyStore) -> Case {
+    let Case { options, compression, chunk_size, .. } = *case;
+    Case { store: Arc::new(store), key: case.key.clone(), options, compression, chunk_size }
+}
+
+/// A tree with a base and a change, in a store that is kind so far.
+fn changed_tree() -> (Case, Tree, Archive) {
+    let case = Case {
+        store: Arc::new(MemoryStore::default()),
+        key: Some(DataKey::generate()),
+        options: UploadOptions { part_size: 300_000, concurrency: 3, bandwidth: None },
+        compression: Compression::default(),
+        chunk_size: 16 << 10,
+    };
+    let mut tree = Tree::new();
+    for file in 0..12 {
+        tree.apply(&Change::Write { file, size: 400_000 * u32::from(file % 4), seed: file });
+    }
+    let base = run(case.back_up(tree.folder.path(), 0, None)).expect("a base");
+    tree.apply(&Change::Overwrite { file: 3, at: 1_000_000, size: 900 });
+    tree.apply(&Change::Append { file: 2, size: 700_000 });
+    (case, tree, base)
+}
+
+/// Whatever an archive says that it made is there and restores, over a store that fails, throttles, delays, truncates and corrupts.
+#[test]
+fn a_store_that_fails_never_makes_a_backup_that_does_not_restore() {
+    let (case, tree, base) = changed_tree();
+    let was = image(tree.folder.path());
+    let (mut made, mut failed) = (0, 0);
+    for seed in 0..60 {
+        let kinds = [Fault::Before, Fault::After, Fault::Truncate, Fault::Corrupt, Fault::Delay];
+        let unkind = faulty(&case, FaultyStore::seeded(Arc::clone(&case.store), seed, 0.08, &kinds));
+        match run(unkind.back_up(tree.folder.path(), 10 + seed.cast_signed(), Some(&base))) {
+            Ok(backup) => {
+                made += 1;
+                let out = tempfile::tempdir().expect("a folder");
+                run(case.restore(&backup, &out.path().join("x"), None)).expect("it restores");
+                assert!(image(&out.path().join("x")) == was, "seed {seed}");
+            }
+            Err(_) => failed += 1,
+        }
+    }
+    assert!(made > 5 && failed > 5, "{made} made, {failed} failed: both must be seen");
+}
+
+/// A restore tells the truth: what it says it brought back is right, whatever the store did.
+#[test]
+fn a_store_that_fails_never_makes_a_restore_that_lies() {
+    let (case, tree, base) = changed_tree();
+    let backup = run(case.back_up(tree.folder.path(), 1, Some(&base))).expect("an increment");
+    let was = image(tree.folder.path());
+    let (mut restored, mut failed) = (0, 0);
+    for seed in 0..80 {
+        let kinds = [Fault::Before, Fault::Truncate, Fault::Corrupt, Fault::Delay];
+        let unkind = faulty(&case, FaultyStore::seeded(Arc::clone(&case.store), seed, 0.1, &kinds));
+        let out = tempfile::tempdir().expect("a folder");
+        let to = out.path().join("x");
+        match run(unkind.restore(&backup, &to, None)) {
+            Ok(_) => restored += 1,
+            Err(_) => {
+                failed += 1;
+                // The same restore begun again with a kinder store goes on.
+                run(case.restore(&backup, &to, None)).expect("restored");
+            }
+        }
+        assert!(image(&to) == was, "seed {seed}");
+    }
+    assert!(restored > 5 && failed > 5, "{restored} restored, {failed} failed: both must be seen");
+}
+
+/// Files that shrink, grow and vanish while they are read.
+#[test]
+fn files_that_change_while_they_are_read() {
+    let case = changed_tree().0;
+    let folder = tempfile::tempdir().expect("a folder");
+    for n in 0..40 {
+        fs::write(folder.path().join(format!("{n:02}")), noise(600_000 + n * 40_000, n as u64)).expect("written");
+    }
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let (path, stopped) = (folder.path().to_owned(), Arc::clone(&stop));
+    let writer = std::thread::spawn(move || {
+        let mut n = 0_u64;
+        while !stopped.load(Ordering::Relaxed) {
+            n += 1;
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            let file = path.join(format!("{:02}", n % 40));
+            match n % 3 {
+                0 => drop(fs::remove_file(&file)),
+                1 => drop(fs::write(&file, noise(usize::try_from(n % 7).expect("small") * 300_000, n))),
+                _ => drop(
+                    fs::File::options()
+                        .append(true)
+                        .open(&file)
+                        .and_then(|mut f| std::io::Write::write_all(&mut f, b"more")),
+                ),
+            }
+        }
+    });
+    let there_and_back = |second| {
+        let made = run(case.back_up(folder.path(), second, None));
+        if let Ok(backup) = &made {
+            let out = tempfile::tempdir().expect("a folder");
+            run(case.restore(backup, &out.path().join("x"), None)).expect("what was read is restored");
+        }
+        made
+    };
+    for second in 0..12 {
+        match there_and_back(100 + second) {
+            Ok(_) => {}
+            Err(ArchiveError::Local(e)) => assert!(e.to_string().contains("became shorter"), "{e}"),
+            Err(e) => panic!("{e}"),
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    writer.join().expect("it ends");
+    there_and_back(200).expect("made, once nobody writes");
+}
+
+/// Only this much of a growing file belongs to the capture.
+#[test]
+fn a_file_s_recorded_length_is_what_is_backed_up() {
+    let case = changed_tree().0;
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = noise(3_000_000, 5);
+    fs::write(folder.path().join("log"), &log).expect("written");
+    let mut source = Source::folder(folder.path());
+    source.lengths.insert(RelPath::checked(b"log").expect("a path"), 2_500_001);
+    let backup = run(case.back_up_source(source.clone(), 0, None)).expect("made");
+    let out = tempfile::tempdir().expect("a folder");
+    run(case.restore(&backup, &out.path().join("x"), None)).expect("restored");
+    assert!(fs::read(out.path().join("x/log")).expect("read") == log[..2_500_001]);
+    source.lengths.insert(RelPath::checked(b"log").expect("a path"), 3_000_001);
+    let error = run(case.back_up_source(source, 1, None)).err().expect("refused");
+    assert!(error.to_string().contains("has 3000000 now"), "{error}");
 }

@@ -202,3 +202,32 @@ fn an_encrypted_backup_opens_with_its_key_alone() {
     assert_eq!(fresh(KEY).0, Some(0));
     assert_eq!(image(&machine.data()), before);
 }
+
+#[test]
+fn a_replica_takes_over_when_the_first_repository_cannot_be_read() {
+    let mut s3 = S3::start();
+    let replica = tempfile::tempdir().expect("a folder");
+    let more = format!("replicas: ['file://{}']\nencryption: {{key: {{env: TEST_KEY}}}}", replica.path().display());
+    let machine = Machine::of_files(&s3, &more).with("TEST_KEY", KEY);
+    fill(&machine.data());
+    machine.run(&["backup", "create"]).exits(0).says("copied to");
+    overwrite(&machine.data().join("vectors.bin"), 5_000_000, b"changed in place");
+    machine.run(&["backup", "create", "--type", "incremental"]).exits(0).says("copied to").says("1 MiB sent");
+    let before = image(&machine.data());
+
+    // Damage in the first repository is made good from the replica; so is its absence.
+    let object = files_ending(&s3.bucket().join(PREFIX), "data-0.tar.zst").remove(0);
+    let good = std::fs::read(&object).expect("read");
+    std::fs::write(&object, vec![0; good.len()]).expect("damaged");
+    lose(&machine);
+    machine.run(&["backup", "restore"]).exits(0).says("restored from file://");
+    assert_eq!(image(&machine.data()), before);
+    s3.stop();
+    lose(&machine);
+    machine.run(&["backup", "restore"]).exits(0).says("restored from file://");
+    assert_eq!(image(&machine.data()), before);
+    s3.resume();
+
+    std::fs::remove_dir_all(replica.path()).expect("removed");
+    machine.run(&["backup", "create"]).exits(1).says("was not copied to");
+}

@@ -186,7 +186,7 @@ impl Producer<'_> {
         let (batch, root) = (std::mem::take(&mut self.batch), self.source.root.clone());
         self.batch_bytes = 0;
         let ticket = self.pool.submit(move |_| {
-            batch.into_iter().map(|j| read::small(&root, j.path, j.most, j.chunk_size, &j.parent)).collect()
+            batch.into_iter().map(|j| read::small(&root, &j.path, j.most, j.chunk_size, &j.parent)).collect()
         });
         self.send(Step::Small(ticket))
     }

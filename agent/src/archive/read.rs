@@ -18,6 +18,14 @@ pub(super) const BLOCK: u64 = 1 << 20;
 /// A file that changed this recently may change again without a trace, because clocks tick.
 const SETTLES_AFTER: i64 = 2;
 
+/// What was promised of a file cannot be had any more.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{} became shorter while it was read; let `commands.before_capture` keep the data still, or back up a snapshot of it",
+    .0.display()
+)]
+struct BecameShorter(PathBuf);
+
 /// A regular file that is open.
 #[derive(Debug)]
 pub(super) struct Opened {
@@ -223,15 +231,33 @@ pub(super) struct Small {
     pub(super) changed: bool,
 }
 
-/// Reads a small file: opened, read and looked at again in one go. `None` if it has gone.
+/// Reads a small file: opened, read and looked at again in one go. `None` if it has gone. One that becomes shorter meanwhile is read
+/// again: nothing of it was passed on yet.
 pub(super) fn small(
     root: &Path,
-    path: RelPath,
+    path: &RelPath,
     most: Option<u64>,
     chunk_size: u32,
     parent: &[Extent],
 ) -> io::Result<Option<Small>> {
-    let Some(mut opened) = Opened::open(root, path, most)? else { return Ok(None) };
+    let mut tries = 3;
+    loop {
+        tries -= 1;
+        match small_once(root, path, most, chunk_size, parent) {
+            Err(e) if tries > 0 && e.get_ref().is_some_and(|e| e.is::<BecameShorter>()) => {}
+            result => return result,
+        }
+    }
+}
+
+fn small_once(
+    root: &Path,
+    path: &RelPath,
+    most: Option<u64>,
+    chunk_size: u32,
+    parent: &[Extent],
+) -> io::Result<Option<Small>> {
+    let Some(mut opened) = Opened::open(root, path.clone(), most)? else { return Ok(None) };
     // What has grown since it was met is taken as far as a block goes; the rest is the next backup's.
     let grew = opened.size > BLOCK;
     opened.size = opened.size.min(BLOCK);

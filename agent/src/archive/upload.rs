@@ -138,6 +138,11 @@ impl ObjectWriter {
         &self.to.key
     }
 
+    /// SHA-256 of what was appended so far.
+    pub fn sha256(&self) -> String {
+        hex::encode(self.hash.clone().finalize())
+    }
+
     /// Where the next byte will be.
     pub fn position(&self) -> u64 {
         self.size

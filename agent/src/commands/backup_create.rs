@@ -10,6 +10,7 @@ use crate::backup::chain::Kind;
 use crate::backup::{self, Wish};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
+use crate::replicate;
 use crate::watch::Watch;
 
 /// Takes a backup now and publishes it.
@@ -17,9 +18,11 @@ pub async fn run(context: &Context, kind: Kind, reread: bool, watch: &dyn Watch)
     let _lock = context.state()?.lock(Duration::ZERO, || ()).await?;
     let wish = Wish { reason: Reason::Manual, instance: context.instance().await?, generation: None, kind, reread };
     let made = backup::create(context, &wish, watch).await?;
+    let copied = replicate::everywhere(context, &made.manifest, watch).await?;
     let manifest = &made.manifest;
     let mut text = format!("{}\n{}\n", manifest.backup_id, held(manifest, made.objects()));
     text.push_str(&lines(&made.findings));
+    text.push_str(&lines(&copied));
     Outcome::new(text, manifest, Exit::Ok)
 }
 

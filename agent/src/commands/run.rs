@@ -21,6 +21,7 @@ use super::table::lines;
 use crate::backup;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
+use crate::replicate::{self, may_fall_over};
 use crate::restore::{self, choose};
 use crate::watch::{All, Progress, Watch};
 use progress::Recorder;
@@ -93,7 +94,13 @@ async fn backup_run(context: &Context, claim: &Claim, reason: Reason, watch: &dy
     let generation = claim.pointer_version.is_some().then_some(claim.generation);
     let kind = backup::chain::Kind::Auto;
     let wish = backup::Wish { reason, instance: Some(claim.instance.clone()), generation, kind, reread: false };
-    let made = backup::create(context, &wish, watch).await?;
+    let mut made = backup::create(context, &wish, watch).await?;
+    if reason == Reason::Final {
+        // The group waits for it; the next scheduled backup copies what its chain needs.
+        made.findings.extend(context.target.replicas.first().map(|_| "not copied to the replicas yet".to_owned()));
+    } else {
+        made.findings.extend(replicate::everywhere(context, &made.manifest, watch).await?);
+    }
     Ok(Done {
         objects: made.objects(),
         size_bytes: made.manifest.size_bytes,
@@ -104,6 +111,20 @@ async fn backup_run(context: &Context, claim: &Claim, reason: Reason, watch: &dy
 
 async fn restore_run(context: &Context, claim: &Claim, watch: &dyn Watch) -> Result<Done, Failure> {
     watch.see(&Progress::stage("reading the repository"));
+    let mut restored = restore_from(context, claim, watch).await;
+    for replica in &context.target.replicas {
+        match &restored {
+            Err(e) if may_fall_over(e) => {
+                watch.see(&Progress::stage(format!("the backup cannot be restored ({e}); trying {replica}")));
+                restored = restore_from(&context.with_repository(replica)?, claim, watch).await;
+            }
+            _ => break,
+        }
+    }
+    restored
+}
+
+async fn restore_from(context: &Context, claim: &Claim, watch: &dyn Watch) -> Result<Done, Failure> {
     let resolution = resolve(&context.repository).await?;
     let Some(id) = &claim.backup_id else {
         return start_empty(context, resolution.empty, watch).await;

@@ -5,7 +5,8 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The smallest chunk.
 ///
@@ -21,8 +22,30 @@ const MANY: u64 = 1 << 18;
 /// 128 bits of BLAKE3 of a chunk's bytes. Chunks of one file are compared by it and every restored byte is checked by it.
 ///
 /// Half of BLAKE3's output: 2^64 chunks would have to be made to expect two with the same hash.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChunkHash(pub [u8; 16]);
+
+/// In a manifest hexadecimal digits, in an index 16 bytes.
+impl Serialize for ChunkHash {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            return serializer.serialize_str(&hex::encode(self.0));
+        }
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for ChunkHash {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if !deserializer.is_human_readable() {
+            return <[u8; 16]>::deserialize(deserializer).map(Self);
+        }
+        let text = String::deserialize(deserializer)?;
+        let mut hash = [0; 16];
+        hex::decode_to_slice(&text, &mut hash).map_err(D::Error::custom)?;
+        Ok(Self(hash))
+    }
+}
 
 impl ChunkHash {
     /// Of a chunk's bytes.

@@ -100,7 +100,11 @@ impl Objects {
         if offset.checked_add(length).is_none_or(|end| end > found.size) {
             return Err(ReadError::Damaged { key: self.key(object), why: format!("nothing can be at {offset}") });
         }
-        Ok(self.store.read_range(&found.full_key(), offset..offset + length).await?)
+        let bytes = self.store.read_range(&found.full_key(), offset..offset + length).await?;
+        if bytes.len() as u64 == length {
+            return Ok(bytes);
+        }
+        Err(ReadError::Damaged { key: self.key(object), why: format!("it ends before {}", offset + length) })
     }
 
     async fn fetch(&self, fetch: Fetch) -> Result<(Fetch, Bytes), ReadError> {

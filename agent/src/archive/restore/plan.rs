@@ -62,7 +62,10 @@ impl Planner {
         let wanted = self.request.wants(entry.path.as_path());
         let full = entry.path.under(&self.request.staging);
         match &entry.kind {
-            Kind::Folder if !self.dry && (wanted || self.request.include.is_none()) => write::make_folder(&full)?,
+            Kind::Folder if !self.dry && wanted => {
+                self.make_parents(&full)?;
+                write::make_folder(&full)?;
+            }
             Kind::Link(to) if !self.dry && wanted => {
                 self.make_parents(&full)?;
                 write::link(&entry, to, &full)?;
