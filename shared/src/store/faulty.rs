@@ -333,9 +333,9 @@ mod tests {
         let faults = [(1, Fault::Before), (2, Fault::After), (4, Fault::After)];
         let store = FaultyStore::at(inner.clone(), faults);
         let upload = store.upload("a").await.expect("begins");
-        let send = async || upload.send(1, 0, vec!["x".into()]).await;
-        assert!(send().await.expect_err("not sent").is_temporary());
-        assert!(send().await.expect_err("sent, but unheard").is_temporary());
+        let try_to_send = async || upload.send(1, 0, vec!["x".into()]).await;
+        assert!(try_to_send().await.expect_err("not sent").is_temporary());
+        assert!(try_to_send().await.expect_err("sent, but unheard").is_temporary());
         let parts = upload.arrived().await.expect("arrived");
         assert!(upload.complete(&parts).await.expect_err("done, but unheard").is_temporary());
         assert_eq!(inner.get("a").await.expect("an object").body, "x");

@@ -74,10 +74,10 @@ async fn an_upload_says_everything_that_makes_it_safe() {
 
     let upload = store.upload("runs/a.archive").await.expect("begin");
     assert_eq!(upload.token().as_deref(), Some("U1"));
-    let sent = upload.send(1, 0, vec!["1234".into(), "".into(), "56789".into()]).await.expect("send");
-    assert_eq!(sent, part());
+    let first = upload.send(1, 0, vec!["1234".into(), "".into(), "56789".into()]).await.expect("send");
+    assert_eq!(first, part());
     assert_eq!(upload.arrived().await.expect("arrived"), []);
-    let meta = upload.complete(&[sent]).await.expect("complete");
+    let meta = upload.complete(&[first]).await.expect("complete");
     assert_eq!((meta.key.as_str(), meta.size, meta.version.as_str()), ("runs/a.archive", 9, "\"whole\""));
     upload.abort().await.expect("abort");
 
