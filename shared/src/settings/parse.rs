@@ -475,6 +475,7 @@ impl RawChecks {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::RepositorySettings;
 
     const FULL: &str = r#"
 name: docs
