@@ -84,9 +84,15 @@ class Turn:
         system = kind(self._work.place(kind.name))
         try:
             yield from self._jobs(system)
-        finally:
-            self._work.forget(system)
-            self._work.clear(system)
+        except CommandFailed:
+            self._leave(system)
+            raise
+        self._leave(system)
+
+    def _leave(self, system: System) -> None:
+        """Not when the benchmark is interrupted: then the system may still be at work, and all is removed at the end."""
+        self._work.forget(system)
+        self._work.clear(system)
 
     def _jobs(self, system: System) -> Iterator[tuple[str, Cost]]:
         if first := system.prepare():
@@ -128,7 +134,8 @@ def make_archive(work: Work) -> None:
     """What s5cmd moves."""
     work.archive.parent.mkdir()
     script = 'tar -C "$TREE" -cf - . | zstd -q -3 -c > "$ARCHIVE"'
-    run(Command(["bash", "-c", f"set -euo pipefail; {script}"], {"TREE": str(work.tree), "ARCHIVE": str(work.archive)}))
+    paths = {"TREE": str(work.tree), "ARCHIVE": str(work.archive)}
+    run(Command(["bash", "-c", f"set -euo pipefail; {script}"], {**work.environment, **paths}))
 
 
 def turned(kinds: Sequence[type[System]], number: int) -> list[type[System]]:

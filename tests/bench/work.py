@@ -48,6 +48,11 @@ class Work:
         self.server.stop()
         self._reaper.stop()
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of every command: the server's keys, and the marker by which what is left is found and killed at the end."""
+        return {**self.server.credentials, MARKER: self._id}
+
     def place(self, name: str) -> Place:
         """Fresh, for one system."""
         bucket = f"bench-{name}"
@@ -56,7 +61,7 @@ class Work:
             tree=self.tree,
             bucket=bucket,
             endpoint=self.server.endpoint,
-            credentials=self.server.credentials,
+            environment=self.environment,
             state=emptied(self.folder / "state" / name),
             archive=self.archive,
         )

@@ -22,7 +22,7 @@ class Place:
     tree: Path  # what is backed up
     bucket: str
     endpoint: str
-    credentials: dict[str, str]
+    environment: dict[str, str]  # of every command
     state: Path  # settings, caches and local copies of the system
     archive: Path  # data.tar.zst of the tree, made beforehand
 
@@ -84,7 +84,7 @@ class System:
     # ---- helps --------------------------------------------------------------------------------------------------------
 
     def command(self, *words: str | Path, folder: Path | None = None, **environment: str) -> Command:
-        everybody = {"HOME": str(self.place.state), **self.place.credentials}
+        everybody = {"HOME": str(self.place.state), **self.place.environment}
         return Command([str(word) for word in words], {**everybody, **environment}, folder)
 
     def shell(self, script: str, **environment: str) -> Command:
