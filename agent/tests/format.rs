@@ -45,19 +45,20 @@ fn bring(store: Arc<dyn Store>, archive: &Archive, to: &Path) -> Result<(), Rest
 fn archives_of_format_1_are_read() {
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/archive-v1");
     let store: Arc<dyn Store> = Arc::new(FolderStore::open(&fixture).expect("the fixture"));
-    let mut ids: Vec<_> = std::fs::read_dir(fixture.join("backups"))
+    let mut archives: Vec<_> = std::fs::read_dir(fixture.join("backups"))
         .expect("backups")
-        .map(|e| e.expect("an entry").file_name().into_string().expect("text"))
+        .map(|entry| {
+            let folder = entry.expect("an entry");
+            let body = std::fs::read(folder.path().join("manifest.json")).expect("a manifest");
+            let id = folder.file_name().into_string().expect("text");
+            Manifest::parse(&id, &body).expect("format 1").archive.expect("an archive")
+        })
         .collect();
-    ids.sort();
-    let manifest = |id: &str| {
-        let body = std::fs::read(fixture.join(format!("backups/{id}/manifest.json"))).expect("a manifest");
-        Manifest::parse(id, &body).expect("format 1").archive.expect("an archive")
-    };
+    archives.sort_by_key(|a| a.position);
     let out = tempfile::tempdir().expect("a folder");
     let (base, next) = (out.path().join("base"), out.path().join("next"));
-    bring(Arc::clone(&store), &manifest(&ids[0]), &base).expect("restored");
-    bring(store, &manifest(&ids[1]), &next).expect("restored");
+    bring(Arc::clone(&store), &archives[0], &base).expect("restored");
+    bring(store, &archives[1], &next).expect("restored");
 
     let sum = |path: &Path| sha256_hex(&std::fs::read(path).expect("a file"));
     let changed = "4f9d593266cda4a0c3906ba7c62c3cac3c8fde4f321ca465823bd1b29bed5061";

@@ -87,7 +87,8 @@ impl Work<'_> {
         }
         let mut findings = vec![self.has_room(self.archive.data_bytes)?];
         if self.context.target.encryption.is_some() && self.archive.key_id.is_none() {
-            findings.push("this backup is not encrypted, although the settings ask for it: is it from before that?".into());
+            findings
+                .push("this backup is not encrypted, although the settings ask for it: is it from before that?".into());
         }
         self.remember(false)?;
         failpoint::reach("restore-remembered");
