@@ -148,14 +148,14 @@ impl RawEndpoint {
         let interface = self.interface.as_deref().unwrap_or("primary");
         check.that(interface == "primary", "endpoint.interface", "one of: primary")?;
         let address = self.address.as_deref().and_then(|a| a.parse::<Ipv4Addr>().ok());
-        address.filter(usable).ok_or_else(|| {
+        address.filter(|a| usable(*a)).ok_or_else(|| {
             check.error("endpoint.address", "a private IPv4 address of the group's subnet, such as 10.0.1.50")
         })
     }
 }
 
 /// A VPC may use public ranges too, so only what no instance can have is refused.
-fn usable(address: &Ipv4Addr) -> bool {
+fn usable(address: Ipv4Addr) -> bool {
     !(address.is_loopback()
         || address.is_unspecified()
         || address.is_multicast()
