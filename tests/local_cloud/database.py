@@ -30,6 +30,7 @@ class Database:
     subnet: dict  # where its instances are launched
 
     group = property(lambda self: self.name)
+    kind_of_address = property(lambda self: self.endpoint["kind"].replace("_", " ").replace("ip", "IP"))
     document = property(lambda self: f"perennial-{self.name}")
     launch_hook, terminate_hook = "perennial-launch", "perennial-terminate"
 
