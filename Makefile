@@ -4,6 +4,8 @@ CACHE := $(or $(PERENNIAL_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/perennia
 export PERENNIAL_CACHE := $(CACHE)
 # Outside the clone, so that a fresh clone does not compile the AWS SDK again.
 export CARGO_TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CACHE)/target)
+# The demo's kind of stable address: elastic_ip, network_interface or private_ip.
+ENDPOINT ?= elastic_ip
 PYTHON := $(CACHE)/venv/bin/python
 # Ours first, so that the pinned versions are the ones that run.
 export PATH := $(CACHE)/bin:$(PATH)
@@ -25,7 +27,7 @@ help:
 
 demo: setup build
 	$(call say,demo: a dead instance comes back with its data then its address)
-	cd tests && $(PYTHON) -m demo
+	cd tests && $(PYTHON) -m demo --endpoint $(ENDPOINT)
 
 test: lint unit e2e
 	$(call say,all checks passed)
@@ -58,7 +60,7 @@ lint: setup-lint
 	cargo machete
 	$(call say,Python and shell)
 	$(CACHE)/venv/bin/ruff check tests && $(CACHE)/venv/bin/ruff format --check tests
-	$(CACHE)/venv/bin/shellcheck infra/user-data.sh tests/local_cloud/user_data.sh .ci/run && echo 'shell: no findings'
+	$(CACHE)/venv/bin/shellcheck infra/user-data.sh infra/second-interface.sh tests/local_cloud/user_data.sh .ci/run && echo 'shell: no findings'
 	$(call say,templates)
 	$(CACHE)/venv/bin/cfn-lint infra/template.yaml infra/group.yaml && echo 'templates: no findings'
 

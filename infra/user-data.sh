@@ -5,7 +5,7 @@
 # Fails: stops at the first error. The engine then never answers, the restore fails and the instance is replaced; the
 # reason is in /var/log/cloud-init-output.log. Nothing here is needed again after a reboot.
 set -euo pipefail
-: "$AWS_REGION" "$BUCKET" "$PREFIX" "$AGENT_KEY" "$AGENT_SHA256" "$API_KEY_SECRET" "$WEAVIATE_IMAGE" "$DATA_DISK"
+: "$AWS_REGION" "$BUCKET" "$PREFIX" "$AGENT_KEY" "$AGENT_SHA256" "$API_KEY_SECRET" "$WEAVIATE_IMAGE" "$DATA_DISK" "${PRIVATE_IP:=}"
 
 # The local NVMe disk holds all the data. It is empty after every stop, so making a file system on it loses nothing that
 # could be kept; a disk that has one already (a reboot during the first boot) is left as it is.
@@ -21,6 +21,16 @@ mount_data_disk() {
   # After a reboot Docker waits for the disk: the engine must never start on an empty folder of the root disk.
   echo 'LABEL=weaviate /workspace xfs noatime,nofail,x-systemd.before=docker.service,x-systemd.required-by=docker.service 0 2' >>/etc/fstab
   mount /workspace
+}
+
+# Where Perennial moves a private address (endpoint.kind: private_ip), every instance answers at it, always: the VPC decides who
+# gets the packets, so nothing has to be set up in the moment it moves. Before Docker, whose rules ask which addresses are local.
+answer_at_private_ip() {
+  printf '%s\n' \
+    '[Unit]' 'Description=The private address that Perennial moves' 'Before=docker.service' \
+    '[Service]' 'Type=oneshot' 'RemainAfterExit=yes' "ExecStart=/usr/sbin/ip address replace $PRIVATE_IP/32 dev lo" \
+    '[Install]' 'WantedBy=multi-user.target' >/etc/systemd/system/perennial-address.service
+  systemctl enable --now perennial-address.service
 }
 
 # The hash pins what is run as root, whoever can write the bucket.
@@ -66,6 +76,7 @@ start_weaviate() {
 }
 
 if [ "$DATA_DISK" = instance-store ]; then mount_data_disk; fi
+if [ -n "$PRIVATE_IP" ]; then answer_at_private_ip; fi
 dnf install --assumeyes --quiet docker
 systemctl enable --now docker
 install_agent

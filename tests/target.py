@@ -21,9 +21,9 @@ COLLECTION = "Row"
 class Target:
     """One database with Perennial deployed around it. Rows are numbered; row n has a vector made from n."""
 
-    def __init__(self, cloud: LocalCloud, **settings: object) -> None:
+    def __init__(self, cloud: LocalCloud, endpoint: str = "elastic_ip", **settings: object) -> None:
         self.cloud = cloud
-        self.database = cloud.create_database_stack(heartbeat=300)
+        self.database = cloud.create_database_stack(heartbeat=300, endpoint=endpoint)
         text = self.database.settings(**settings)
         cloud.deploy("../infra/template.yaml", self.database.parameters(settings=text), FUNCTIONS)
         self.s3 = cloud.client("s3")

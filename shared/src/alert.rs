@@ -58,6 +58,8 @@ pub enum Kind {
     TwoInstances,
     /// The endpoint could not be moved.
     EndpointFailed,
+    /// A new instance is where the endpoint can never reach it: another zone, another subnet.
+    AddressOutOfReach,
     /// A scheduled backup failed or was not started.
     BackupFailed,
     /// A backup is damaged or incomplete.
@@ -95,6 +97,7 @@ impl Kind {
             | Self::RepositoryUnreadable
             | Self::FinalBackupFailed
             | Self::EndpointFailed
+            | Self::AddressOutOfReach
             | Self::BackupDamaged => Severity::Critical,
         }
     }
@@ -112,6 +115,7 @@ impl Kind {
             Self::OwnerLost => "the instance was lost without a final backup",
             Self::TwoInstances => "two instances want to serve at once",
             Self::EndpointFailed => "the address could not be moved",
+            Self::AddressOutOfReach => "down: the new instance is where the address cannot go",
             Self::BackupFailed => "a backup failed",
             Self::BackupDamaged => "a backup is damaged",
             Self::BackupTooOld => "the newest backup is too old",
@@ -149,6 +153,9 @@ impl Kind {
                 "The instance in service keeps serving; the new one waits in its launch hook and was not given the data or the address."
             }
             Self::EndpointFailed => "The data is restored, but clients do not reach it.",
+            Self::AddressOutOfReach => {
+                "The database is down. A network interface cannot leave its zone, a private address not its subnet; the instance is kept waiting and nothing is restored on it."
+            }
             Self::BackupFailed => "The database serves. Its newest backup gets older until a backup succeeds.",
             Self::BackupDamaged => "The database serves. A restore would pass this backup over and take an older one.",
             Self::BackupTooOld => "The database serves. If the instance died now, more would be lost than promised.",
@@ -184,6 +191,7 @@ impl Kind {
             Self::OwnerLost => "Write again what was written after the time of the newest backup, named below.".into(),
             Self::TwoInstances => "Keep the group at one: max size 1, and instance refreshes with MinHealthyPercentage 0, so that the old instance goes first.".into(),
             Self::EndpointFailed => "Check that the address exists and that the lifecycle function may move it; it tries again every minute.".into(),
+            Self::AddressOutOfReach => "Pin the group to the zone or subnet named below (VPCZoneIdentifier; SubnetIds in infra/group.yaml), then terminate the instance in its group: the next one is restored and gets the address.".into(),
             Self::BackupFailed => format!("Run `perennial --target {target} doctor` on the instance, then `backup create`."),
             Self::BackupDamaged => format!("Take a new backup now (`perennial --target {target} backup create`), then find out who changed the bucket."),
             Self::BackupTooOld => format!("See why the schedule did not run; `perennial --target {target} backup create` takes one now."),

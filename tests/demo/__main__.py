@@ -6,6 +6,7 @@ functions are kept in the cache folder.
 
 from __future__ import annotations
 
+import argparse
 import logging
 import shutil
 import signal
@@ -24,10 +25,14 @@ from .story import FUNCTIONS, Story
 from .weaviate_client import Refused
 
 LOGS = CACHE / "demo" / "logs"
+ENDPOINTS = ["elastic_ip", "network_interface", "private_ip"]
 TICKS_PER_MINUTE = 20  # of the lifecycle function's schedule; one on AWS
 
 
 def main() -> int:
+    arguments = argparse.ArgumentParser(prog="demo")
+    arguments.add_argument("--endpoint", choices=ENDPOINTS, default=ENDPOINTS[0], help="the kind of stable address")
+    options = arguments.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if missing := [p for p in needed() if not p.is_file()]:
         print(
@@ -37,7 +42,7 @@ def main() -> int:
         return 1
     console = Console()
     try:
-        return run(console)
+        return run(console, options.endpoint)
     except KeyboardInterrupt:
         console.bad("Interrupted; everything was stopped and removed.")
         return 130
@@ -47,16 +52,16 @@ def needed() -> list[Path]:
     return [*(built(program) for program in ("perennial", *FUNCTIONS.values())), CACHE / "bin" / "weaviate-server"]
 
 
-def run(console: Console) -> int:
+def run(console: Console, endpoint: str) -> int:
     console.plain(
         "Perennial: a dead Weaviate instance comes back with its data, then its address.",
         "Real: Weaviate, an S3 server, the Lambda functions, the agent, the templates. Simulated: EC2 and the rest of AWS;",
-        "an instance is a folder and its processes, the Elastic IP an address of this machine. It takes about a minute.",
+        "an instance is a folder and its processes, the stable address one of this machine. It takes about a minute.",
     )
     embedder = Embedder(CACHE / "demo" / "embeddings")
     with ThreadPoolExecutor(1) as background, LocalCloud(timing=Timing(schedule_speed=TICKS_PER_MINUTE)) as cloud:
         quieten(cloud)
-        story = Story(cloud, console, background.submit(corpus, embedder), embedder)
+        story = Story(cloud, console, background.submit(corpus, embedder), embedder, endpoint)
         try:
             story.tell()
         except (AssertionError, Refused) as problem:

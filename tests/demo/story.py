@@ -37,8 +37,9 @@ Corpus = Future[list[tuple[Document, Sequence[float]]]]
 
 
 class Story:
-    def __init__(self, cloud: LocalCloud, console: Console, corpus: Corpus, embedder: Embedder) -> None:
+    def __init__(self, cloud: LocalCloud, console: Console, corpus: Corpus, embedder: Embedder, endpoint: str) -> None:
         self.cloud, self.console, self.corpus, self.embedder = cloud, console, corpus, embedder
+        self.endpoint = endpoint
         self.differences: list[str] = []
         self.died, self.planned = Replacement(), Replacement()
 
@@ -58,8 +59,9 @@ class Story:
 
     def deploy(self) -> None:
         self.console.chapter("Deploy the database's side and Perennial, from the templates in infra/")
-        self.database = database = self.cloud.create_database_stack()
-        made = f"bucket {database.bucket}, Elastic IP {database.address}, Auto Scaling group {database.group} of one"
+        self.database = database = self.cloud.create_database_stack(endpoint=self.endpoint)
+        made = f"bucket {database.bucket}, {database.kind_of_address} {database.address}, "
+        made += f"Auto Scaling group {database.group} of one"
         self.console.line("group.yaml", made)
         programs = {function: built(program) for function, program in FUNCTIONS.items()}
         self.cloud.deploy(REPOSITORY / "infra" / "template.yaml", database.parameters(), programs)
@@ -73,10 +75,10 @@ class Story:
         self.instance = self.watch.until("in service", since=began, limit=PATIENCE).about
         self.user = User(self.database.url, self.database.api_key, self.embedder, self.console)
         self.user.client.create_collection()
-        self.user.tell(f"made the collection {COLLECTION} at {self.user.url}, the Elastic IP")
+        self.user.tell(f"made the collection {COLLECTION} at {self.user.url}, the {self.database.kind_of_address}")
 
     def load(self) -> None:
-        self.console.chapter("Load the docstrings of Python's standard library, through the Elastic IP")
+        self.console.chapter("Load the docstrings of Python's standard library, through the stable address")
         rows = [Row(d.id, d.name, d.text, array("f", vector)) for d, vector in self.corpus.result()]
         self.late = rows[:: len(rows) // LATE_ROWS][:LATE_ROWS]
         kept_back = {row.id for row in self.late}

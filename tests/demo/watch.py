@@ -162,10 +162,17 @@ class Watch:
         function = f"perennial-{self._database.name}-lifecycle"
         if call["caller"] != function:
             return
-        address, given = self._database.address, call.get("parameters", {})
+        given = call.get("parameters", {})
+        address = f"{self._database.kind_of_address} {self._database.address}"
+        moves = f"moves the {address} to {given.get('InstanceId') or self._owner(given.get('NetworkInterfaceId'))}"
+        takes = f"takes the {address} away, so that no client can write any more"
         what = {
-            "ec2:AssociateAddress": f"moves the Elastic IP {address} to {self._owner(given.get('NetworkInterfaceId'))}",
-            "ec2:DisassociateAddress": f"takes the Elastic IP {address} away, so that no client can write any more",
+            "ec2:AssociateAddress": moves,
+            "ec2:AttachNetworkInterface": moves,
+            "ec2:AssignPrivateIpAddresses": moves,
+            "ec2:DisassociateAddress": takes,
+            "ec2:DetachNetworkInterface": takes,
+            "ec2:UnassignPrivateIpAddresses": takes,
             "autoscaling:CompleteLifecycleAction": f"answers the hook: {given.get('LifecycleActionResult')}",
         }.get(call["call"])
         if what:

@@ -23,13 +23,13 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_ba
 from moto.sqs.models import SQSBackend, sqs_backends
 from werkzeug.serving import make_server
 
-from . import autoscaling, ec2, events, functions, mail, patching, queues, ssm
+from . import autoscaling, ec2, events, functions, interfaces, mail, patching, queues, ssm
 from .account import ACCOUNT, REGION
+from .addresses import Addresses
 from .clock import Clock
 from .database import Database, create_database
 from .delivery import Delivery
 from .deploy import Stack, deploy
-from .elastic_ip import ElasticIps
 from .events import EventBus
 from .functions import Functions
 from .machine import Machine
@@ -121,9 +121,9 @@ class LocalCloud:
             )
             self.s3_proxy, self.clock, self.bus = S3Proxy(self), Clock(), EventBus(self)
             self.delivery, self.functions, self.schedules = Delivery(self), Functions(self), Schedules(self)
-            self.addresses = ElasticIps(self, self._endpoint_port)
+            self.addresses = Addresses(self, self._endpoint_port)
             self.patches = patching.Patches()
-            for part in (patching, ec2, autoscaling, ssm, events, functions, mail):
+            for part in (patching, ec2, interfaces, autoscaling, ssm, events, functions, mail):
                 part.install(self)
             self._serve()
         except BaseException:

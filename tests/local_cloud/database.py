@@ -4,6 +4,7 @@ its hooks.
 
 from __future__ import annotations
 
+import ipaddress
 import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -24,17 +25,23 @@ class Database:
     bucket: str
     prefix: str
     api_key: str
-    allocation_id: str
-    address: str
+    endpoint: dict[str, str]  # the section of the settings
+    address: str  # what EC2 calls it; clients of this machine use `url`
+    subnet: dict  # where its instances are launched
 
     group = property(lambda self: self.name)
+    kind_of_address = property(lambda self: self.endpoint["kind"].replace("_", " ").replace("ip", "IP"))
     document = property(lambda self: f"perennial-{self.name}")
     launch_hook, terminate_hook = "perennial-launch", "perennial-terminate"
 
     @property
     def url(self) -> str:
         """The stable address that clients use."""
-        return f"http://{self.address}:{self.cloud.addresses.port}"
+        return f"http://{self.cloud.addresses.reach(self.address)}:{self.cloud.addresses.port}"
+
+    @property
+    def allocation_id(self) -> str:
+        return self.endpoint["allocation_id"]
 
     def settings(self, **changes: object) -> str:
         """The target's settings as YAML; changes replace top-level entries."""
@@ -54,7 +61,7 @@ class Database:
                     "terminate_hook": self.terminate_hook,
                     "document": self.document,
                 },
-                "endpoint": {"kind": "elastic_ip", "allocation_id": self.allocation_id},
+                "endpoint": self.endpoint,
                 "backup": {"max_age": "26h", "timeout": "2h"},
                 "restore": {"timeout": "2h", "stalled_after": "10m", "attempts": 2, "empty_repository": "allow"},
                 "checks": {"min_free_disk_gib": 1, "min_free_memory_percent": 1, "max_load_per_cpu": 100},
@@ -67,13 +74,19 @@ class Database:
         self, *, email: str = "operator@example.com", settings: str | None = None, **more: str
     ) -> dict[str, str]:
         """The parameters of infra/template.yaml."""
+        kind, named = self.endpoint["kind"], list(self.endpoint.values())[1]
+        parameter = {
+            "elastic_ip": "AllocationId",
+            "network_interface": "NetworkInterfaceId",
+            "private_ip": "PrivateIp",
+        }[kind]
         return {
             "TargetName": self.name,
             "TargetSettings": settings or self.settings(),
             "GroupName": self.group,
             "Bucket": self.bucket,
             "Prefix": self.prefix,
-            "AllocationId": self.allocation_id,
+            parameter: named,
             "AlertEmail": email,
             **more,
         }
@@ -114,11 +127,26 @@ class Database:
         )
 
     def holder(self) -> str | None:
-        """Who has the address."""
-        return (
-            self.cloud.client("ec2")
-            .describe_addresses(AllocationIds=[self.allocation_id])["Addresses"][0]
-            .get("InstanceId")
+        """Who has the address: only once it is attached, where it has to be."""
+        ec2 = self.cloud.client("ec2")
+        if self.endpoint["kind"] == "elastic_ip":
+            return ec2.describe_addresses(AllocationIds=[self.allocation_id])["Addresses"][0].get("InstanceId")
+        if self.endpoint["kind"] == "network_interface":
+            attachment = self.interface().get("Attachment", {})
+            return attachment.get("InstanceId") if attachment.get("Status") == "attached" else None
+        by_address = [{"Name": "addresses.private-ip-address", "Values": [self.address]}]
+        found = ec2.describe_network_interfaces(Filters=by_address)["NetworkInterfaces"]
+        return found[0]["Attachment"]["InstanceId"] if found else None
+
+    def interface(self) -> dict:
+        """The network interface that is the address."""
+        ids = [self.endpoint["network_interface_id"]]
+        return self.cloud.client("ec2").describe_network_interfaces(NetworkInterfaceIds=ids)["NetworkInterfaces"][0]
+
+    def pin(self, subnet_id: str) -> None:
+        """The group launches there from now on."""
+        self.cloud.client("autoscaling").update_auto_scaling_group(
+            AutoScalingGroupName=self.group, VPCZoneIdentifier=subnet_id
         )
 
 
@@ -131,11 +159,13 @@ def create_database(
     prefix: str = "weaviate",
     user_data: str | None = None,
     heartbeat: int | None = None,
+    endpoint: str = "elastic_ip",
 ) -> Database:
     """Deploys infra/group.yaml. With capacity 0 nothing boots before `set_capacity(1)`, so that the functions can be
     deployed first.
 
-    user_data: instead of the real Weaviate's. heartbeat: the hooks' time-out, instead of the template's.
+    user_data: instead of the real Weaviate's. heartbeat: the hooks' time-out, instead of the template's. endpoint: the
+    kind of address.
     """
     bucket, api_key, ec2 = bucket or f"{name}-backups", secrets.token_hex(16), cloud.client("ec2")
     secret = cloud.client("secretsmanager").create_secret(
@@ -146,6 +176,7 @@ def create_database(
     clients = ec2.create_security_group(
         GroupName=f"{name}-clients", Description="may use the database", VpcId=subnet["VpcId"]
     )["GroupId"]
+    private_ip = "" if endpoint == "elastic_ip" else str(ipaddress.ip_network(subnet["CidrBlock"])[50])
     stack = cloud.deploy(
         GROUP_TEMPLATE,
         {
@@ -159,12 +190,20 @@ def create_database(
             "Prefix": prefix,
             "AgentSha256": "0" * 64,
             "EngineSecretArn": secret,
-            "AddressName": f"{name}-eip",
+            "Endpoint": endpoint,
+            "PrivateIp": private_ip,
+            "AddressName": f"{name}-address",
         },
         stack=f"{name}-database",
         user_data=user_data or USER_DATA.read_text(),
     )
-    database = Database(cloud, name, bucket, prefix, api_key, stack.outputs["AllocationId"], stack.outputs["ElasticIp"])
+    named = {
+        "elastic_ip": lambda: {"allocation_id": stack.outputs["AllocationId"]},
+        "network_interface": lambda: {"network_interface_id": stack.outputs["NetworkInterfaceId"]},
+        "private_ip": lambda: {"address": private_ip},
+    }[endpoint]
+    settings = {"kind": endpoint, **named()}
+    database = Database(cloud, name, bucket, prefix, api_key, settings, stack.outputs["Address"], subnet)
     if heartbeat:
         database.set_heartbeat(heartbeat)
     if capacity:

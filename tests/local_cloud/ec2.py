@@ -1,4 +1,4 @@
-"""EC2: instance states that take time, and the rules of Elastic IPs and network interfaces in a VPC."""
+"""EC2: instance states that take time, and the rules of Elastic IPs in a VPC. Network interfaces: interfaces.py."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ def power_off(cloud, instance: Instance, state: str) -> None:
         instance.ec2_backend.disassociate_address(association_id=eip.association_id)
     set_state(cloud, instance, state)
     cloud.machines[instance.id].power_off()
+    cloud.addresses.sync()
 
 
 def boot(cloud, instance: Instance) -> None:
@@ -40,7 +41,6 @@ def boot(cloud, instance: Instance) -> None:
 def install(cloud) -> None:
     install_instances(cloud)
     install_addresses(cloud)
-    install_interfaces(cloud)
 
 
 def install_instances(cloud) -> None:
@@ -57,6 +57,7 @@ def install_instances(cloud) -> None:
             kw["metadata_options"] = version.data.get("MetadataOptions") or {}
         reservation = base(image_id, count, user_data, groups, **kw)
         for instance in reservation.instances:
+            launched_with(instance, kw.get("launch_template"))
             cloud.machines[instance.id] = Machine(cloud, instance)
             set_state(cloud, instance, "pending")
             cloud.later(cloud.timing.boot, boot, cloud, instance)
@@ -66,9 +67,10 @@ def install_instances(cloud) -> None:
     def terminate(base, instance):
         if instance._state.name in ("shutting-down", "terminated"):
             return copy.copy(instance._state)
-        previous = base()
-        for nic in [n for index, n in instance.nics.items() if index and not n.delete_on_termination]:
-            instance.detach_eni(nic)
+        interfaces = list(instance.nics.values())
+        previous = base()  # deletes those that go with their instance
+        for interface in [i for i in interfaces if not i.delete_on_termination]:
+            instance.detach_eni(interface)
         power_off(cloud, instance, "shutting-down")
         cloud.later(cloud.timing.shutdown, finish_shutdown, cloud, instance)
         return previous
@@ -95,6 +97,17 @@ def install_instances(cloud) -> None:
 def finish_shutdown(cloud, instance: Instance) -> None:
     if instance._state.name == "shutting-down":
         set_state(cloud, instance, "terminated")
+
+
+def launched_with(instance: Instance, template: dict | None) -> None:
+    """What moto leaves out: its own interface goes with the instance, and has the tags that the launch template says."""
+    own = instance.nics[0]
+    own.delete_on_termination = True
+    if template:
+        version = instance.ec2_backend._get_template_from_args(template)
+        for spec in version.data.get("TagSpecifications") or []:
+            if spec["ResourceType"] == "network-interface":
+                own.add_tags({tag["Key"]: tag["Value"] for tag in spec["Tags"]})
 
 
 def install_addresses(cloud) -> None:
@@ -142,24 +155,3 @@ def install_addresses(cloud) -> None:
         if held and held.association_id:
             raise EC2ClientError("InvalidIPAddress.InUse", f"Address {held.public_ip} is in use.")
         return base(*args, **kw)
-
-
-def install_interfaces(cloud) -> None:
-    @cloud.patches.extend(EC2Response)
-    def assign_private_ip_addresses(base, response):
-        mine, allow = response._get_param("NetworkInterfaceId"), response._get_param("AllowReassignment", False)
-        for ip in response._get_param("PrivateIpAddresses", []):
-            for other in [e for e in response.ec2_backend.enis.values() if e.id != mine]:
-                held = [p for p in other.private_ip_addresses if p["PrivateIpAddress"] == ip]
-                if held and not allow:
-                    raise EC2ClientError("InvalidParameterValue", f"[{ip}] assigned, but move is not allowed.")
-                other.private_ip_addresses = [p for p in other.private_ip_addresses if p not in held]
-        return base()
-
-    @cloud.patches.extend(Instance)
-    def attach_eni(base, instance, eni, device_index):
-        if eni.instance:
-            raise EC2ClientError("InvalidNetworkInterface.InUse", f"Interface: [{eni.id}] in use.")
-        if instance._state.name == "terminated":
-            raise EC2ClientError("IncorrectState", f"Instance '{instance.id}' is terminated.")
-        return base(eni, device_index)

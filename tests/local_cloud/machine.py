@@ -26,6 +26,8 @@ class Machine:
     def __init__(self, cloud, instance) -> None:
         self.cloud, self.instance, self.id = cloud, instance, instance.id
         self.agent_runs, self.was_online, self.up_since = True, False, None
+        self.lets_go = True  # of an interface that is detached without force
+        self.configured: set[str] = set()  # private addresses that its system answers at, besides its own
         self.folder = cloud.workdir / "instances" / self.id
         self.logs = cloud.logs
         self.ports: PortBlock | None = None
@@ -47,6 +49,7 @@ class Machine:
 
     def power_off(self) -> None:
         self.up_since = None
+        self.configured.clear()
         kill_marked(MARKER, self.id)
         if self.ports:
             self.ports.release()
@@ -87,7 +90,7 @@ class Machine:
 
     @property
     def engine_port(self) -> int | None:
-        """Where the engine listens on this machine; the Elastic IP leads here."""
+        """Where the engine listens on this machine; the stable address leads here."""
         return self.ports.base if self.ports else None
 
     @property

@@ -172,6 +172,19 @@ def new_address(cloud, call: str, get) -> Needs:
     ]
 
 
+def interface(cloud, call: str, get) -> Needs:
+    """The interface, and the instance that gets or loses it. One that is gone has nothing to do with rights."""
+    named, attachment = get("NetworkInterfaceId"), get("AttachmentId")
+    known = ec2_backends[ACCOUNT][REGION].enis.values()
+    found = [i for i in known if i.id == named or (attachment and i.attachment_id == attachment)]
+    if not found:
+        return []
+    tags = {f"aws:resourcetag/{t['key']}".lower(): t["value"] for t in found[0].get_tags()}
+    needs = [(call, arn("ec2", f"network-interface/{found[0].id}"), tags)]
+    about = get("InstanceId") or (found[0].instance.id if attachment and found[0].instance else None)
+    return [*needs, instance(cloud, call, about, "aws:ResourceTag")] if about else needs
+
+
 RESOURCES: dict[str, Callable[..., Needs]] = {
     "ssm:GetParameter": parameter,
     "ssm:SendCommand": send_command,
@@ -180,6 +193,11 @@ RESOURCES: dict[str, Callable[..., Needs]] = {
     "autoscaling:RecordLifecycleActionHeartbeat": group,
     "ec2:AssociateAddress": address,
     "ec2:DisassociateAddress": address,
+    "ec2:AttachNetworkInterface": interface,
+    "ec2:DetachNetworkInterface": interface,
+    "ec2:ModifyNetworkInterfaceAttribute": interface,
+    "ec2:AssignPrivateIpAddresses": interface,
+    "ec2:UnassignPrivateIpAddresses": interface,
     "sns:Publish": topic,
     "ec2:AllocateAddress": new_address,
 }

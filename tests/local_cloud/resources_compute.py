@@ -96,6 +96,20 @@ def elastic_ip(make: Maker, p: dict) -> Made:
     return Made(made["PublicIp"], {"AllocationId": made["AllocationId"], "PublicIp": made["PublicIp"]})
 
 
+@creates("AWS::EC2::NetworkInterface", "SubnetId PrivateIpAddress GroupSet Description Tags")
+def network_interface(make: Maker, p: dict) -> Made:
+    address = {"PrivateIpAddress": p["PrivateIpAddress"]} if "PrivateIpAddress" in p else {}
+    made = make.client("ec2").create_network_interface(
+        SubnetId=p["SubnetId"],
+        Groups=p.get("GroupSet", []),
+        Description=p.get("Description", ""),
+        TagSpecifications=[{"ResourceType": "network-interface", "Tags": p.get("Tags", [])}],
+        **address,
+    )["NetworkInterface"]
+    found = made["NetworkInterfaceId"]
+    return Made(found, {"Id": found, "PrimaryPrivateIpAddress": made["PrivateIpAddress"]})
+
+
 @creates(
     "AWS::EC2::SecurityGroup",
     "GroupName GroupDescription VpcId Tags",

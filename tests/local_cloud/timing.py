@@ -13,6 +13,8 @@ class Timing:
     shutdown: float = 0.3  # EC2 shutting-down -> terminated
     health_check: float = 0.3  # an unhealthy or stopped instance is noticed by its group
     launch_retry: float = 1.0  # a failed launch is tried again
+    attach: float = 0.2  # an interface is attached, or detached
+    guest_network: float = 0.2  # the guest configures a private address that came to it
     ssm_register: float = 0.5  # running -> the agent is Online
     ssm_visible: float = 0.1  # SendCommand -> GetCommandInvocation and ListCommandInvocations know it
     event: float = 0.0  # emitted -> delivered

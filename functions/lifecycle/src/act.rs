@@ -1,5 +1,7 @@
 //! Carrying out a decision. Every step may be repeated: what is done already counts as done.
 
+mod endpoint;
+
 use jiff::Timestamp;
 use perennial_shared::alert;
 use perennial_shared::aws::auto_scaling::LifecycleAction;
@@ -54,7 +56,7 @@ pub struct Actor<'a> {
 impl Actor<'_> {
     /// Does one thing. Whether the world may look different afterwards.
     pub async fn act(self, action: &Action) -> Result<bool, ActError> {
-        let Services { auto_scaling, ec2, ssm, repository } = self.services;
+        let Services { auto_scaling, ssm, repository, .. } = self.services;
         match action {
             Action::Heartbeat { hook, instance } => {
                 gone_is_done(auto_scaling.heartbeat(&self.waiting(hook, instance)).await)?;
@@ -64,13 +66,7 @@ impl Actor<'_> {
             Action::Send { run, instance } => self.send(run, instance).await?,
             Action::Cancel { command, instance } => gone_is_done(ssm.cancel(command, instance).await)?,
             Action::TakeOver { run, instance } => return self.take_over(repository, run, instance).await,
-            Action::Allocate { key, value } => {
-                ec2.allocate(key, value).await?;
-            }
-            Action::MoveEndpoint { allocation, interface, may_move, .. } => {
-                ec2.associate(allocation, interface, *may_move).await?;
-            }
-            Action::ReleaseEndpoint { association, .. } => gone_is_done(ec2.disassociate(association).await)?,
+            Action::Endpoint { instance, step } => self.endpoint(instance, step).await?,
             Action::GiveUp { instance, kept } => {
                 let record = GivenUp { instance: instance.clone(), at: self.now, kept: *kept };
                 repository.create_record(&format!("abandoned/{instance}.json"), &record).await?;

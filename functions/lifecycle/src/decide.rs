@@ -4,6 +4,7 @@
 //! pointer is taken over before the address moves, so that the old owner cannot publish any more; a terminating owner
 //! loses the address before its final backup, so that nothing is acknowledged after it.
 
+pub mod endpoint;
 mod in_service;
 mod launching;
 mod terminating;
@@ -14,6 +15,7 @@ use perennial_shared::id::{BackupId, Generation, RunId};
 use perennial_shared::metrics::Metric;
 use perennial_shared::settings::{AutoScaling, Target};
 
+use self::endpoint::Step;
 use crate::run_state::Patience;
 use crate::world::{Member, RepositoryView, World};
 
@@ -50,30 +52,12 @@ pub enum Action {
         /// Instance.
         instance: String,
     },
-    /// Allocate the address.
-    Allocate {
-        /// Tag key.
-        key: String,
-        /// Tag value.
-        value: String,
-    },
-    /// Move the address.
-    MoveEndpoint {
-        /// Allocation id.
-        allocation: String,
-        /// Network interface that gets it.
-        interface: String,
-        /// Instance that gets it.
+    /// One step of bringing the address to an instance, or of taking it away.
+    Endpoint {
+        /// Instance that gets or loses it.
         instance: String,
-        /// Whether it may be taken from somebody.
-        may_move: bool,
-    },
-    /// Take the address away from a terminating owner, so that clients cannot write any more.
-    ReleaseEndpoint {
-        /// Association id.
-        association: String,
-        /// Instance that loses it.
-        instance: String,
+        /// The step.
+        step: Step,
     },
     /// Record that a launch is given up.
     GiveUp {
@@ -179,7 +163,7 @@ impl<'a> Case<'a> {
         if let Some(pointer) = repository.pointer.pointer().filter(|p| p.owner.is_some()) {
             return pointer.owner.clone();
         }
-        self.world.endpoint.as_ref()?.address()?.holder.clone()
+        self.world.endpoint.as_ref()?.holder().map(Into::into)
     }
 
     pub(crate) fn member(self, id: &str) -> Option<&'a Member> {
@@ -192,22 +176,6 @@ impl<'a> Case<'a> {
 
     pub(crate) fn final_patience(self) -> Patience {
         Patience { timeout: self.target.backup.timeout, stalled_after: self.target.restore.stalled_after }
-    }
-
-    /// What brings the address to `member`; nothing when it is there or when the target has none.
-    pub(crate) fn bring_endpoint(self, member: &Member, may_move: bool) -> Option<Action> {
-        use crate::world::EndpointView::{Found, MayAllocate, Wrong};
-        match self.world.endpoint.as_ref()? {
-            Found(address) if address.holder.as_ref() == Some(&member.id) => None,
-            Found(address) => Some(Action::MoveEndpoint {
-                allocation: address.allocation.clone(),
-                interface: member.interface.clone()?,
-                instance: member.id.clone(),
-                may_move,
-            }),
-            MayAllocate { key, value } => Some(Action::Allocate { key: key.clone(), value: value.clone() }),
-            Wrong(why) => Some(Action::Tell(self.alert(Kind::EndpointFailed, member).with([why.as_str()]))),
-        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The lifecycle function: wires AWS to [`lifecycle::reconcile`]. Configuration: `PERENNIAL_TARGET`, `PERENNIAL_TOPIC_ARN`.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use lifecycle::observe::Services;
@@ -35,6 +37,7 @@ async fn handle(function: &Function, event: LambdaEvent<Value>) -> Result<Value,
         ec2: &Ec2::new(&function.aws),
         ssm: &function.ssm,
         repository: &repository,
+        pause: Duration::from_secs(1),
     };
     let sns = Sns::new(&function.aws);
     let done = reconcile(services, &sns, &function.topic, &target, group, warned, Timestamp::now).await;

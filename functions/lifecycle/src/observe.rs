@@ -4,6 +4,10 @@
 //! fails the observation, and the next tick tries again; only a repository that cannot be read is handed on as such, so that
 //! waiting hooks are kept open meanwhile.
 
+mod endpoint;
+
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
 use perennial_shared::aws::auto_scaling::{AutoScalingApi, LifecycleState};
 use perennial_shared::aws::ec2::Ec2Api;
@@ -13,9 +17,9 @@ use perennial_shared::id::RunId;
 use perennial_shared::pointer::PointerState;
 use perennial_shared::repository::{Repository, RepositoryError};
 use perennial_shared::resolve::resolve;
-use perennial_shared::settings::{AutoScaling, ElasticIp, Endpoint, Target};
+use perennial_shared::settings::{AutoScaling, Endpoint, Target};
 
-use crate::world::{EndpointView, GivenUp, Member, RepositoryView, Run, World};
+use crate::world::{Detaching, EndpointView, GivenUp, Member, RepositoryView, Run, World};
 
 /// Launches given up before this long ago are of no interest to the circuit breaker.
 const GIVEN_UP_WINDOW: SignedDuration = SignedDuration::from_hours(24);
@@ -31,6 +35,8 @@ pub struct Services<'a> {
     pub ssm: &'a dyn SsmApi,
     /// The target's repository.
     pub repository: &'a Repository,
+    /// Time between two looks at an address that is on its way.
+    pub pause: Duration,
 }
 
 /// Reads everything that a decision about `target` rests on.
@@ -56,7 +62,13 @@ pub async fn observe(
         if waits && alive {
             commands.extend(services.ssm.commands(&member.instance, &group.document).await?);
         }
+        let subnet = match (&target.endpoint, instance.and_then(|i| i.subnet.as_deref())) {
+            (Some(Endpoint::PrivateIp(_)), Some(id)) => Some(services.ec2.subnet(id).await?),
+            _ => None,
+        };
         members.push(Member {
+            subnet,
+            zone: instance.and_then(|i| i.zone.clone()),
             alive,
             running: instance.is_some_and(|i| i.running),
             interface: instance.and_then(|i| i.interface.clone()),
@@ -67,11 +79,12 @@ pub async fn observe(
             state: member.state,
         });
     }
-    let endpoint = match &target.endpoint {
-        Some(Endpoint::ElasticIp(which)) => Some(endpoint(services.ec2, which).await?),
+    let vpc = instances.iter().find_map(|i| i.vpc.as_deref());
+    let mut endpoint = match &target.endpoint {
+        Some(which) => Some(endpoint::look(services.ec2, which, &instances, vpc).await?),
         None => None,
     };
-    let repository = match read_repository(services.repository, &mut members, &commands, now).await {
+    let repository = match read_repository(services.repository, &mut members, &mut endpoint, &commands, now).await {
         Ok(view) => Ok(view),
         Err(e) => {
             tracing::error!(error = %chain(&e), location = services.repository.location(), "cannot read the repository");
@@ -81,29 +94,19 @@ pub async fn observe(
     Ok(World { now, members, repository, warned: None, endpoint })
 }
 
-async fn endpoint(ec2: &dyn Ec2Api, which: &ElasticIp) -> Result<EndpointView, AwsError> {
-    let mut found = ec2.addresses(which).await?;
-    Ok(match (found.len(), which) {
-        (1, _) => EndpointView::Found(found.remove(0)),
-        (0, ElasticIp::Tag { key, value, allocate: true }) => {
-            EndpointView::MayAllocate { key: key.clone(), value: value.clone() }
-        }
-        (0, ElasticIp::Tag { key, value, .. }) => EndpointView::Wrong(format!(
-            "there is no Elastic IP with tag {key}={value}; allocate one and tag it, or set endpoint.allocate: true"
-        )),
-        (0, ElasticIp::Allocation(id)) => {
-            EndpointView::Wrong(format!("there is no Elastic IP {id}; correct endpoint.allocation_id"))
-        }
-        (n, _) => EndpointView::Wrong(format!("{n} Elastic IPs have the endpoint's tag; leave it on one")),
-    })
-}
-
 async fn read_repository(
     repository: &Repository,
     members: &mut [Member],
+    endpoint: &mut Option<EndpointView>,
     commands: &[Command],
     now: Timestamp,
 ) -> Result<RepositoryView, RepositoryError> {
+    if let Some(EndpointView::NetworkInterface(view)) = endpoint
+        && let Some(attachment) = view.interface.attachment.as_ref()
+    {
+        let record = repository.record::<Detaching>(&Detaching::key(&attachment.id)).await?;
+        view.detaching_since = record.map(|r| r.at);
+    }
     for member in members.iter_mut().filter(|m| m.waits()) {
         let mut runs = repository.runs(&format!("restore-{}-", member.id)).await?;
         runs.extend(repository.runs(&format!("final-{}-", member.id)).await?);

@@ -70,11 +70,10 @@ fn instance_of(action: &Action) -> &str {
         | Action::Send { instance, .. }
         | Action::Cancel { instance, .. }
         | Action::TakeOver { instance, .. }
-        | Action::MoveEndpoint { instance, .. }
-        | Action::ReleaseEndpoint { instance, .. }
+        | Action::Endpoint { instance, .. }
         | Action::GiveUp { instance, .. }
         | Action::Complete { instance, .. } => instance,
         Action::Start(start) => &start.instance,
-        Action::Allocate { .. } | Action::Tell(_) | Action::Measure { .. } => "",
+        Action::Tell(_) | Action::Measure { .. } => "",
     }
 }

@@ -1,8 +1,10 @@
 //! What can be seen of a target, as plain data.
 
+use std::net::Ipv4Addr;
+
 use jiff::Timestamp;
 use perennial_shared::aws::auto_scaling::LifecycleState;
-use perennial_shared::aws::ec2::Address;
+use perennial_shared::aws::ec2::{Address, Attachment, Interface, Subnet};
 use perennial_shared::aws::ssm::Command;
 use perennial_shared::id::RunKind;
 use perennial_shared::pointer::PointerState;
@@ -39,6 +41,10 @@ pub struct Member {
     pub running: bool,
     /// Its primary network interface.
     pub interface: Option<String>,
+    /// Its availability zone.
+    pub zone: Option<String>,
+    /// The subnet of its primary interface; read only where the address is a private one.
+    pub subnet: Option<Subnet>,
     /// When it was launched.
     pub launched_at: Option<Timestamp>,
     /// Whether its SSM agent answers.
@@ -97,9 +103,18 @@ pub struct GivenUp {
 /// What EC2 says about the stable address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EndpointView {
-    /// There is exactly one.
-    Found(Address),
-    /// There is none, and one may be allocated with this tag.
+    /// There is exactly one Elastic IP.
+    ElasticIp(Address),
+    /// There is exactly one network interface.
+    NetworkInterface(InterfaceView),
+    /// A private address; it needs nobody to have it.
+    PrivateIp {
+        /// The address.
+        address: Ipv4Addr,
+        /// The interface that has it.
+        on: Option<Interface>,
+    },
+    /// There is no Elastic IP, and one may be allocated with this tag.
     MayAllocate {
         /// Tag key.
         key: String,
@@ -110,9 +125,63 @@ pub enum EndpointView {
     Wrong(String),
 }
 
+/// A network interface that travels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InterfaceView {
+    /// The interface.
+    pub interface: Interface,
+    /// Where it must be attached.
+    pub device_index: u32,
+    /// Whether EC2 has the instance that it is attached to pending or running.
+    pub holder_alive: bool,
+    /// Since when its present attachment is being ended.
+    pub detaching_since: Option<Timestamp>,
+}
+
+impl InterfaceView {
+    /// Its attachment and the instance, unless a service of AWS holds it.
+    pub fn held(&self) -> Option<(&Attachment, &str)> {
+        let attachment = self.interface.attachment.as_ref()?;
+        Some((attachment, attachment.instance.as_deref()?))
+    }
+}
+
+/// An attachment that is being ended: the record `endpoint/<attachment>.json`. EC2 does not tell since when, and force must wait.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Detaching {
+    /// The interface.
+    pub interface: String,
+    /// The instance that loses it.
+    pub instance: String,
+    /// When it was first asked for.
+    pub at: Timestamp,
+}
+
+impl Detaching {
+    /// Where the record of an attachment stands.
+    pub fn key(attachment: &str) -> String {
+        format!("endpoint/{attachment}.json")
+    }
+}
+
 impl EndpointView {
-    /// The address, if there is exactly one.
-    pub fn address(&self) -> Option<&Address> {
-        if let Self::Found(address) = self { Some(address) } else { None }
+    /// The instance that clients reach, or may already or still reach, at the address.
+    pub fn holder(&self) -> Option<&str> {
+        match self {
+            Self::ElasticIp(address) => address.holder.as_deref(),
+            Self::NetworkInterface(view) => view.held().map(|(_, instance)| instance),
+            Self::PrivateIp { on, .. } => on.as_ref()?.attachment.as_ref()?.instance.as_deref(),
+            Self::MayAllocate { .. } | Self::Wrong(_) => None,
+        }
+    }
+
+    /// What clients connect to.
+    pub fn ip(&self) -> Option<String> {
+        match self {
+            Self::ElasticIp(address) => Some(address.ip.clone()),
+            Self::NetworkInterface(view) => Some(view.interface.ip.clone()),
+            Self::PrivateIp { address, .. } => Some(address.to_string()),
+            Self::MayAllocate { .. } | Self::Wrong(_) => None,
+        }
     }
 }

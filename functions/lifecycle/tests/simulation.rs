@@ -11,7 +11,7 @@ use perennial_shared::run::RunError;
 use perennial_shared::settings::Engine;
 use perennial_shared::store::faulty::{Fault, FaultyStore};
 use proptest::prelude::*;
-use support::{Death, World};
+use support::{Death, Kind, World};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -23,6 +23,10 @@ enum Step {
     TickDies(usize, bool),
     /// An invocation in which this AWS call fails.
     TickFails(&'static str),
+    /// An invocation in which this AWS call is done and its reply lost.
+    TickLoses(&'static str),
+    /// From now on EC2 needs so many looks to attach or detach an interface; guests let go of it, or do not.
+    Network(u32, bool),
     Agent(Option<Death>),
     AgentFails(bool),
     Write,
@@ -34,17 +38,38 @@ enum Step {
     Pass(i64),
 }
 
-const CALLS: [&str; 9] = [
+const CALLS: [&str; 16] = [
     "autoscaling:DescribeAutoScalingGroups",
     "autoscaling:RecordLifecycleActionHeartbeat",
     "autoscaling:CompleteLifecycleAction",
     "ec2:DescribeAddresses",
     "ec2:AssociateAddress",
     "ec2:DisassociateAddress",
+    "ec2:DescribeNetworkInterfaces",
+    "ec2:AttachNetworkInterface",
+    "ec2:DetachNetworkInterface",
+    "ec2:ModifyNetworkInterfaceAttribute",
+    "ec2:AssignPrivateIpAddresses",
+    "ec2:UnassignPrivateIpAddresses",
+    "ec2:DescribeSubnets",
     "ssm:SendCommand",
     "ssm:ListCommandInvocations",
     "sns:Publish",
 ];
+
+const CALLS_THAT_CHANGE: [&str; 7] = [
+    "autoscaling:CompleteLifecycleAction",
+    "ec2:AssociateAddress",
+    "ec2:DisassociateAddress",
+    "ec2:AttachNetworkInterface",
+    "ec2:DetachNetworkInterface",
+    "ec2:AssignPrivateIpAddresses",
+    "ec2:UnassignPrivateIpAddresses",
+];
+
+fn kind() -> impl Strategy<Value = Kind> {
+    prop_oneof![Just(Kind::ElasticIp), Just(Kind::NetworkInterface), Just(Kind::PrivateIp)]
+}
 
 fn death() -> impl Strategy<Value = Option<Death>> {
     prop_oneof![
@@ -63,6 +88,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::TwoTicks),
         3 => (0_usize..30, any::<bool>()).prop_map(|(at, done)| Step::TickDies(at, done)),
         2 => proptest::sample::select(&CALLS[..]).prop_map(Step::TickFails),
+        2 => proptest::sample::select(&CALLS_THAT_CHANGE[..]).prop_map(Step::TickLoses),
+        1 => (prop_oneof![4 => 0_u32..4, 1 => Just(20)], any::<bool>()).prop_map(|(slow, deaf)| Step::Network(slow, deaf)),
         5 => death().prop_map(Step::Agent),
         1 => any::<bool>().prop_map(Step::AgentFails),
         5 => Just(Step::Write),
@@ -92,6 +119,15 @@ async fn take(world: &mut World, step: Step) {
             drop(world.tick_on(&world.repository()).await);
             world.aws.state().faults.clear();
         }
+        Step::TickLoses(call) => {
+            world.aws.lose_next(call);
+            drop(world.tick_on(&world.repository()).await);
+            world.aws.state().lost.clear();
+        }
+        Step::Network(slow, deaf) => {
+            let mut all = world.aws.state();
+            (all.slow, all.deaf) = (slow, deaf);
+        }
         Step::Agent(death) => world.agent(Ok(death)).await,
         Step::AgentFails(blames_backup) => {
             let code = if blames_backup { "RestoreDiffers" } else { "EngineUnreachable" };
@@ -107,12 +143,12 @@ async fn take(world: &mut World, step: Step) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, max_shrink_iters: 4000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 600, max_shrink_iters: 4000, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_promises_hold_after_every_step(steps in proptest::collection::vec(step(), 1..80)) {
+    fn the_promises_hold_after_every_step(kind in kind(), steps in proptest::collection::vec(step(), 1..80)) {
         tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(async {
-            let mut world = World::new("");
+            let mut world = World::new(kind);
             let mut generation = 0;
             for step in steps {
                 take(&mut world, step).await;
@@ -134,9 +170,9 @@ proptest! {
 
     /// Nobody is killed: whatever else goes wrong, every acknowledged row is there in the end.
     #[test]
-    fn planned_replacements_lose_nothing(steps in proptest::collection::vec(step(), 1..60)) {
+    fn planned_replacements_lose_nothing(kind in kind(), steps in proptest::collection::vec(step(), 1..60)) {
         tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(async {
-            let mut world = World::new("");
+            let mut world = World::new(kind);
             world.settle().await;
             for step in steps {
                 // A lost agent or two failed final backups are told to a person and keep the instance; no row can be promised then.

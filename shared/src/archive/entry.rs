@@ -118,6 +118,7 @@ impl Extent {
     }
 
     /// The part that holds `count` chunks from the `skip`-th on.
+    #[must_use]
     pub fn part(&self, skip: u32, count: u32, chunk_size: u32) -> Self {
         match self {
             Self::Hole(_) => Self::Hole(count),

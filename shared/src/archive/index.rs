@@ -196,11 +196,11 @@ fn size_of_entry(entry: &Entry) -> usize {
 }
 
 fn is_border(path: &RelPath) -> bool {
-    blake3::hash(path.as_bytes()).as_bytes()[0] % BORDER == 0
+    blake3::hash(path.as_bytes()).as_bytes()[0].is_multiple_of(BORDER)
 }
 
 fn is_border_hash(hash: &ChunkHash) -> bool {
-    hash.0[0] % BORDER == 0
+    hash.0[0].is_multiple_of(BORDER)
 }
 
 /// Decodes a leaf and checks every entry of it, and that they stand in order after `last`.

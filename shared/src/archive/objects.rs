@@ -121,8 +121,8 @@ impl Objects {
             refs.iter().map(|p| FrameRef { object: p.object, offset: p.offset, length: p.length }).collect();
         let mut found = vec![vec![]; refs.len()];
         let fetches = fetches(&places, LARGEST_FETCH);
-        let mut fetched = stream::iter(fetches).map(|fetch| self.fetch(fetch)).buffer_unordered(AT_ONCE);
-        while let Some((fetch, bytes)) = fetched.try_next().await? {
+        let mut arriving = stream::iter(fetches).map(|fetch| self.fetch(fetch)).buffer_unordered(AT_ONCE);
+        while let Some((fetch, bytes)) = arriving.try_next().await? {
             for part in &fetch.parts {
                 let place = places[*part];
                 let start = usize::try_from(place.offset - fetch.offset).unwrap_or(usize::MAX);

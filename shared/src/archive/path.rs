@@ -47,6 +47,7 @@ impl RelPath {
     }
 
     /// The path of `name` in this folder.
+    #[must_use]
     pub fn join(&self, name: &OsStr) -> Self {
         let mut bytes = self.0.clone();
         if !bytes.is_empty() {

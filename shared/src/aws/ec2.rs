@@ -1,12 +1,17 @@
-//! EC2: whether an instance runs, and who holds the Elastic IP.
+//! EC2: whether an instance runs, and who holds the address: an Elastic IP, a network interface, a secondary private address.
+
+mod interface;
+
+use std::net::Ipv4Addr;
 
 use async_trait::async_trait;
 use aws_sdk_ec2::Client;
-use aws_sdk_ec2::types::{DomainType, Filter, ResourceType, Tag, TagSpecification};
+use aws_sdk_ec2::types::{DomainType, Filter, NetworkInterfaceAttachmentChanges, ResourceType, Tag, TagSpecification};
+pub use interface::{Attachment, AttachmentState, Interface, Subnet};
 use jiff::Timestamp;
 
 use super::{AwsError, AwsErrorKind, failed, odd};
-use crate::settings::ElasticIp;
+use crate::settings::{ElasticIp, WhichInterface};
 
 /// The calls of the core.
 #[async_trait]
@@ -21,7 +26,30 @@ pub trait Ec2Api: Send + Sync {
     async fn associate(&self, allocation: &str, interface: &str, may_move: bool) -> Result<(), AwsError>;
     /// Ends an association. One that is gone is [`AwsErrorKind::NotFound`].
     async fn disassociate(&self, association: &str) -> Result<(), AwsError>;
+    /// The network interfaces that the settings mean: none, one, or (by tag) mistakenly several.
+    async fn interfaces(&self, which: &WhichInterface) -> Result<Vec<Interface>, AwsError>;
+    /// The interface of that VPC that has a private address, as its primary or as a secondary one.
+    async fn interface_with(&self, vpc: &str, address: Ipv4Addr) -> Result<Option<Interface>, AwsError>;
+    /// Begins to attach an interface. Not idempotent: one that is attached already, even there, is refused with [`IN_USE`].
+    async fn attach(&self, interface: &str, instance: &str, device_index: u32) -> Result<(), AwsError>;
+    /// Begins to detach an interface; without `force` the guest must let go of it. An attachment that is gone is
+    /// [`AwsErrorKind::NotFound`].
+    async fn detach(&self, attachment: &str, force: bool) -> Result<(), AwsError>;
+    /// Makes an attached interface outlive its instance.
+    async fn keep(&self, interface: &str, attachment: &str) -> Result<(), AwsError>;
+    /// Gives an interface a secondary private address, taking it from whoever has it.
+    async fn assign(&self, interface: &str, address: Ipv4Addr) -> Result<(), AwsError>;
+    /// Takes a secondary private address away. One that the interface does not have is [`AwsErrorKind::NotFound`].
+    async fn unassign(&self, interface: &str, address: Ipv4Addr) -> Result<(), AwsError>;
+    /// A subnet.
+    async fn subnet(&self, id: &str) -> Result<Subnet, AwsError>;
 }
+
+/// Error code: the network interface is attached already.
+pub const IN_USE: &str = "InvalidNetworkInterface.InUse";
+
+/// Error code: the instance or the attachment is on its way to another state.
+pub const INCORRECT_STATE: &str = "IncorrectState";
 
 /// One instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +63,12 @@ pub struct Instance {
     /// Its interface with device index 0. Addresses are associated with an interface, because association by instance is
     /// refused for an instance that has more than one.
     pub interface: Option<String>,
+    /// Its availability zone.
+    pub zone: Option<String>,
+    /// Its VPC; a terminated instance has none.
+    pub vpc: Option<String>,
+    /// The subnet of `interface`.
+    pub subnet: Option<String>,
     /// When it was launched.
     pub launched_at: Option<Timestamp>,
 }
@@ -81,9 +115,7 @@ impl Ec2Api for Ec2 {
         let call = self.0.describe_addresses();
         let call = match which {
             ElasticIp::Allocation(id) => call.allocation_ids(id),
-            ElasticIp::Tag { key, value, .. } => {
-                call.filters(Filter::builder().name(format!("tag:{key}")).values(value).build())
-            }
+            ElasticIp::Tag { key, value, .. } => call.filters(filter(&format!("tag:{key}"), value)),
         };
         match call.send().await.map_err(|e| failed("ec2:DescribeAddresses", &e)) {
             Ok(answer) => Ok(answer.addresses().iter().map(address).collect()),
@@ -112,6 +144,76 @@ impl Ec2Api for Ec2 {
         let done = self.0.disassociate_address().association_id(association).send().await;
         done.map(|_| ()).map_err(|e| failed("ec2:DisassociateAddress", &e))
     }
+
+    async fn interfaces(&self, which: &WhichInterface) -> Result<Vec<Interface>, AwsError> {
+        let call = self.0.describe_network_interfaces();
+        let call = match which {
+            WhichInterface::Id(id) => call.network_interface_ids(id),
+            WhichInterface::Tag { key, value } => call.filters(filter(&format!("tag:{key}"), value)),
+        };
+        match call.send().await.map_err(|e| failed("ec2:DescribeNetworkInterfaces", &e)) {
+            Ok(answer) => Ok(answer.network_interfaces().iter().map(Interface::from).collect()),
+            Err(e) if e.kind == AwsErrorKind::NotFound => Ok(vec![]),
+            Err(e) => Err(e),
+        }
+    }
+
+    async fn interface_with(&self, vpc: &str, address: Ipv4Addr) -> Result<Option<Interface>, AwsError> {
+        let call = self.0.describe_network_interfaces().filters(filter("vpc-id", vpc));
+        let answer = call.filters(filter("addresses.private-ip-address", &address.to_string())).send().await;
+        let answer = answer.map_err(|e| failed("ec2:DescribeNetworkInterfaces", &e))?;
+        Ok(answer.network_interfaces().first().map(Interface::from))
+    }
+
+    async fn attach(&self, interface: &str, instance: &str, device_index: u32) -> Result<(), AwsError> {
+        let call = self.0.attach_network_interface().network_interface_id(interface).instance_id(instance);
+        let done = call.device_index(i32::try_from(device_index).unwrap_or(i32::MAX)).send().await;
+        done.map(|_| ()).map_err(|e| failed("ec2:AttachNetworkInterface", &e))
+    }
+
+    async fn detach(&self, attachment: &str, force: bool) -> Result<(), AwsError> {
+        let done = self.0.detach_network_interface().attachment_id(attachment).force(force).send().await;
+        done.map(|_| ()).map_err(|e| failed("ec2:DetachNetworkInterface", &e))
+    }
+
+    async fn keep(&self, interface: &str, attachment: &str) -> Result<(), AwsError> {
+        let changes = NetworkInterfaceAttachmentChanges::builder();
+        let changes = changes.attachment_id(attachment).delete_on_termination(false).build();
+        let call = self.0.modify_network_interface_attribute().network_interface_id(interface).attachment(changes);
+        call.send().await.map(|_| ()).map_err(|e| failed("ec2:ModifyNetworkInterfaceAttribute", &e))
+    }
+
+    async fn assign(&self, interface: &str, address: Ipv4Addr) -> Result<(), AwsError> {
+        let call = self.0.assign_private_ip_addresses().network_interface_id(interface);
+        let done = call.private_ip_addresses(address.to_string()).allow_reassignment(true).send().await;
+        done.map(|_| ()).map_err(|e| failed("ec2:AssignPrivateIpAddresses", &e))
+    }
+
+    async fn unassign(&self, interface: &str, address: Ipv4Addr) -> Result<(), AwsError> {
+        let call = self.0.unassign_private_ip_addresses().network_interface_id(interface);
+        let done = call.private_ip_addresses(address.to_string()).send().await;
+        done.map(|_| ()).map_err(|e| not_assigned(failed("ec2:UnassignPrivateIpAddresses", &e)))
+    }
+
+    async fn subnet(&self, id: &str) -> Result<Subnet, AwsError> {
+        let call = "ec2:DescribeSubnets";
+        let answer = self.0.describe_subnets().subnet_ids(id).send().await.map_err(|e| failed(call, &e))?;
+        let found = answer.subnets().first().ok_or_else(|| odd(call, "no subnet"))?;
+        let block = found.cidr_block().ok_or_else(|| odd(call, "a subnet without a CIDR block"))?;
+        Subnet::new(id, block).ok_or_else(|| odd(call, &format!("the CIDR block {block:?} cannot be read")))
+    }
+}
+
+fn filter(name: &str, value: &str) -> Filter {
+    Filter::builder().name(name).values(value).build()
+}
+
+/// EC2 says `InvalidParameterValue` for an address that the interface does not have, as for everything else it refuses.
+fn not_assigned(error: AwsError) -> AwsError {
+    if error.message.contains("not assigned") {
+        return AwsError { kind: AwsErrorKind::NotFound, ..error };
+    }
+    error
 }
 
 fn instance(found: &aws_sdk_ec2::types::Instance) -> Instance {
@@ -124,6 +226,9 @@ fn instance(found: &aws_sdk_ec2::types::Instance) -> Instance {
         alive: matches!(state, "pending" | "running"),
         running: state == "running",
         interface: primary.and_then(|n| n.network_interface_id()).map(Into::into),
+        zone: found.placement().and_then(|p| p.availability_zone()).map(Into::into),
+        vpc: found.vpc_id().filter(|v| !v.is_empty()).map(Into::into),
+        subnet: primary.and_then(|n| n.subnet_id()).map(Into::into),
         launched_at: found.launch_time().and_then(|t| Timestamp::new(t.secs(), 0).ok()),
     }
 }

@@ -4,20 +4,22 @@
 //! waits, an address that is taken, an address for an instance that is not running. Errors can be put in the way of any
 //! call. Time does not pass by itself: a test moves instances and commands on.
 
-use std::collections::BTreeMap;
+mod ec2;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::sync::{Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::auto_scaling::{AutoScalingApi, LifecycleAction, LifecycleResult, LifecycleState, Member};
-use super::ec2::{Address, Ec2Api, Instance};
+use super::ec2::{Address, Interface};
 use super::kms::{Encrypted, KmsApi};
 use super::secrets_manager::SecretsApi;
 use super::sns::SnsApi;
 use super::ssm::{Command, CommandStatus, Order, SsmApi};
 use super::{AwsError, AwsErrorKind};
-use crate::settings::ElasticIp;
 
 /// The fake.
 #[derive(Debug, Default)]
@@ -30,6 +32,19 @@ pub struct State {
     pub machines: BTreeMap<String, Machine>,
     /// Elastic IPs with the tags they were allocated with.
     pub addresses: Vec<(Address, (String, String))>,
+    /// Network interfaces that travel, with their tags. Each instance has one of its own besides: `eni-<instance>`.
+    pub interfaces: Vec<(Interface, (String, String))>,
+    /// Secondary private addresses, and the interfaces that have them.
+    pub private: BTreeMap<Ipv4Addr, String>,
+    /// How many more looks an attachment or detachment that begins now takes.
+    pub slow: u32,
+    /// Guests that do not let go of an interface unless it is forced.
+    pub deaf: bool,
+    /// Attachments that were detached by force.
+    pub forced: Vec<String>,
+    /// Looks until what is on its way arrives, and attachments made so far.
+    looks: u32,
+    attachments: u32,
     /// Commands sent, oldest first, with their instance.
     pub commands: Vec<(String, Command)>,
     /// Orders as they were sent.
@@ -42,6 +57,8 @@ pub struct State {
     pub heartbeats: BTreeMap<String, u32>,
     /// Errors in the way of calls: the next call of that name fails.
     pub faults: Vec<AwsError>,
+    /// Calls whose next reply is lost: they are done and fail all the same.
+    pub lost: BTreeSet<&'static str>,
     /// Secrets by name.
     pub secrets: BTreeMap<String, String>,
     /// KMS keys by id, and whether each is enabled.
@@ -63,6 +80,32 @@ pub struct Machine {
     pub online: bool,
     /// When it was launched.
     pub launched_at: Timestamp,
+    /// Its availability zone.
+    pub zone: &'static str,
+}
+
+/// Where instances are launched.
+pub const ZONE: &str = "eu-central-1a";
+
+/// A zone from which neither the interface nor the private address can be had.
+pub const OTHER_ZONE: &str = "eu-central-1b";
+
+impl State {
+    /// The instance is off for good: its processes, its own interface and whatever address it held are gone from it.
+    fn power_off(&mut self, id: &str) {
+        if let Some(machine) = self.machines.get_mut(id) {
+            (machine.running, machine.online) = (false, false);
+        }
+        for (address, _) in self.addresses.iter_mut().filter(|(a, _)| a.holder.as_deref() == Some(id)) {
+            (address.holder, address.association) = (None, None);
+        }
+        let held = |i: &Interface| i.attachment.as_ref().is_some_and(|a| a.instance.as_deref() == Some(id));
+        self.interfaces.retain(|(i, _)| !(held(i) && i.attachment.as_ref().is_some_and(|a| a.delete_on_termination)));
+        for (interface, _) in self.interfaces.iter_mut().filter(|(i, _)| held(i)) {
+            interface.attachment = None;
+        }
+        self.private.retain(|_, interface| interface.trim_start_matches("eni-") != id);
+    }
 }
 
 impl FakeAws {
@@ -75,18 +118,13 @@ impl FakeAws {
     pub fn add(&self, id: &str, state: LifecycleState) {
         let mut all = self.state();
         let launched_at = all.now;
-        all.machines.insert(id.into(), Machine { state: Some(state), running: true, online: true, launched_at });
+        let machine = Machine { state: Some(state), running: true, online: true, launched_at, zone: ZONE };
+        all.machines.insert(id.into(), machine);
     }
 
     /// The instance dies: EC2 says so at once, its group later, its address is free.
     pub fn kill(&self, id: &str) {
-        let mut state = self.state();
-        if let Some(machine) = state.machines.get_mut(id) {
-            (machine.running, machine.online) = (false, false);
-        }
-        for (address, _) in state.addresses.iter_mut().filter(|(a, _)| a.holder.as_deref() == Some(id)) {
-            (address.holder, address.association) = (None, None);
-        }
+        self.state().power_off(id);
     }
 
     /// Moves an instance to another lifecycle state, or out of the group.
@@ -102,9 +140,32 @@ impl FakeAws {
         self.state().addresses.push((address, (String::new(), String::new())));
     }
 
-    /// Who holds the only Elastic IP.
+    /// Adds a network interface that can travel.
+    pub fn add_interface(&self, id: &str, ip: &str) {
+        let interface = Interface { id: id.into(), ip: ip.into(), zone: ZONE.into(), attachment: None };
+        self.state().interfaces.push((interface, (String::new(), String::new())));
+    }
+
+    /// Whom clients reach at the only address, of whatever kind it is. An interface that is being attached or detached may already,
+    /// or still, lead there.
     pub fn holder(&self) -> Option<String> {
-        self.state().addresses.first().and_then(|(a, _)| a.holder.clone())
+        let state = self.state();
+        let elastic = state.addresses.first().and_then(|(a, _)| a.holder.clone());
+        let attached = state.interfaces.first().and_then(|(i, _)| i.attachment.as_ref()?.instance.clone());
+        let private = state.private.values().next().map(|interface| interface.trim_start_matches("eni-").to_owned());
+        elastic.or(attached).or(private)
+    }
+
+    /// Somebody takes the only address away from whoever has it.
+    pub fn lead_astray(&self) {
+        let mut state = self.state();
+        for (address, _) in &mut state.addresses {
+            (address.holder, address.association) = (None, None);
+        }
+        for (interface, _) in &mut state.interfaces {
+            interface.attachment = None;
+        }
+        state.private.clear();
     }
 
     /// Ends the newest command of a run.
@@ -117,6 +178,11 @@ impl FakeAws {
     /// Makes the next `call` fail.
     pub fn fail_next(&self, call: &'static str, kind: AwsErrorKind) {
         self.state().faults.push(AwsError { call, kind, code: format!("{kind:?}"), message: "injected".into() });
+    }
+
+    /// Makes the next `call` do what it should and its reply get lost.
+    pub fn lose_next(&self, call: &'static str) {
+        self.state().lost.insert(call);
     }
 
     /// Adds a secret.
@@ -142,6 +208,14 @@ impl FakeAws {
             None => Ok(state),
         }
     }
+}
+
+/// The end of a call that succeeded, unless its reply is to be lost.
+fn reply<T>(state: &mut State, call: &'static str, answer: T) -> Result<T, AwsError> {
+    if state.lost.remove(call) {
+        return Err(error(call, AwsErrorKind::Unavailable, "NoAnswer", "the reply was lost".into()));
+    }
+    Ok(answer)
 }
 
 fn error(call: &'static str, kind: AwsErrorKind, code: &str, message: String) -> AwsError {
@@ -190,78 +264,12 @@ impl AutoScalingApi for FakeAws {
             (_, LifecycleResult::Continue) => None,
             (_, LifecycleResult::Abandon) => Some(LifecycleState::TerminatingRetained),
         };
+        let gone = machine.state.is_none();
         state.completed.push((action.instance.clone(), result));
-        Ok(())
-    }
-}
-
-#[async_trait]
-impl Ec2Api for FakeAws {
-    async fn instances(&self, ids: &[String]) -> Result<Vec<Instance>, AwsError> {
-        let state = self.call("ec2:DescribeInstances")?;
-        let known = ids.iter().filter_map(|id| Some((id, state.machines.get(id)?)));
-        let found = known.map(|(id, m)| Instance {
-            id: id.clone(),
-            alive: m.running,
-            running: m.running,
-            interface: m.running.then(|| format!("eni-{id}")),
-            launched_at: Some(m.launched_at),
-        });
-        Ok(found.collect())
-    }
-
-    async fn addresses(&self, which: &ElasticIp) -> Result<Vec<Address>, AwsError> {
-        let state = self.call("ec2:DescribeAddresses")?;
-        let wanted = |(address, tag): &&(Address, (String, String))| match which {
-            ElasticIp::Allocation(id) => address.allocation == *id,
-            ElasticIp::Tag { key, value, .. } => tag.0 == *key && tag.1 == *value,
-        };
-        Ok(state.addresses.iter().filter(wanted).map(|(a, _)| a.clone()).collect())
-    }
-
-    async fn allocate(&self, key: &str, value: &str) -> Result<Address, AwsError> {
-        let mut state = self.call("ec2:AllocateAddress")?;
-        let allocation = format!("eipalloc-{:08}", state.addresses.len());
-        let address = Address { allocation, ip: "127.0.77.1".into(), association: None, holder: None };
-        state.addresses.push((address.clone(), (key.into(), value.into())));
-        Ok(address)
-    }
-
-    async fn associate(&self, allocation: &str, interface: &str, may_move: bool) -> Result<(), AwsError> {
-        let call = "ec2:AssociateAddress";
-        let mut state = self.call(call)?;
-        let instance = interface.trim_start_matches("eni-").to_owned();
-        if !state.machines.get(&instance).is_some_and(|m| m.running) {
-            let text = format!("The instance '{instance}' is not in a valid state for this operation.");
-            return Err(error(call, AwsErrorKind::Refused, "InvalidInstanceID", text));
+        if gone {
+            state.power_off(&action.instance);
         }
-        let found = state.addresses.iter_mut().find(|(a, _)| a.allocation == allocation);
-        let (address, _) = found.ok_or_else(|| {
-            error(call, AwsErrorKind::NotFound, "InvalidAllocationID.NotFound", format!("{allocation} does not exist"))
-        })?;
-        if address.holder.as_ref().is_some_and(|h| *h != instance) && !may_move {
-            let text = format!("resource {allocation} is already associated");
-            return Err(error(call, AwsErrorKind::Refused, "Resource.AlreadyAssociated", text));
-        }
-        address.association = Some(format!("eipassoc-{instance}"));
-        address.holder = Some(instance);
-        Ok(())
-    }
-
-    async fn disassociate(&self, association: &str) -> Result<(), AwsError> {
-        let call = "ec2:DisassociateAddress";
-        let mut state = self.call(call)?;
-        let found = state.addresses.iter_mut().find(|(a, _)| a.association.as_deref() == Some(association));
-        let (address, _) = found.ok_or_else(|| {
-            error(
-                call,
-                AwsErrorKind::NotFound,
-                "InvalidAssociationID.NotFound",
-                format!("{association} does not exist"),
-            )
-        })?;
-        (address.association, address.holder) = (None, None);
-        Ok(())
+        reply(&mut state, call, ())
     }
 }
 

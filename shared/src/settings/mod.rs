@@ -5,6 +5,7 @@
 
 mod archive;
 mod encryption;
+mod endpoint;
 mod parse;
 mod repository;
 
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 pub use archive::{ArchiveSettings, Commands, UploadSettings};
 pub use encryption::{EncryptionSettings, KeySettings, TokenSource, VaultSettings};
+pub use endpoint::{ElasticIp, Endpoint, NetworkInterface, WhichInterface};
 pub use parse::{SettingsError, parse};
 pub use repository::RepositorySettings;
 
@@ -99,29 +101,6 @@ pub struct AutoScaling {
     pub document: String,
     /// How long an instance may take to register with SSM before its restore counts as failed.
     pub registration_timeout: Duration,
-}
-
-/// The stable address that clients use.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Endpoint {
-    /// An Elastic IP.
-    ElasticIp(ElasticIp),
-}
-
-/// Which Elastic IP.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ElasticIp {
-    /// By allocation id.
-    Allocation(String),
-    /// By tag; one is allocated and tagged when none has it and `allocate` is set.
-    Tag {
-        /// Tag key.
-        key: String,
-        /// Tag value.
-        value: String,
-        /// Whether one may be allocated.
-        allocate: bool,
-    },
 }
 
 /// Promises about backups.

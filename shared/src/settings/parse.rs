@@ -15,11 +15,9 @@ use crate::archive::frame::{Algorithm, Compression};
 
 use super::archive::{self, ArchiveSettings, Commands, UploadSettings};
 use super::encryption::{self, RawEncryption};
+use super::endpoint::RawEndpoint;
 use super::repository::RawRepository;
-use super::{
-    AutoScaling, BackupPolicy, Checks, ElasticIp, EmptyRepository, Endpoint, Engine, RestorePolicy, SecretSource,
-    Target,
-};
+use super::{AutoScaling, BackupPolicy, Checks, EmptyRepository, Engine, RestorePolicy, SecretSource, Target};
 
 /// Settings that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -105,23 +103,6 @@ struct RawAutoScaling {
     terminate_hook: Option<String>,
     document: Option<String>,
     registration_timeout: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawEndpoint {
-    kind: String,
-    allocation_id: Option<String>,
-    tag: Option<RawTag>,
-    #[serde(default)]
-    allocate: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawTag {
-    key: String,
-    value: String,
 }
 
 #[derive(Deserialize, Default)]
@@ -287,7 +268,7 @@ impl Raw {
         check.that(has_data, "data_dir", "with `engine: files`, the absolute path of the folder to back up")?;
         Ok(Target {
             engine,
-            archive: self.archive.check(self.compression, check)?,
+            archive: self.archive.check(&self.compression, check)?,
             upload: self.upload.check(check)?,
             commands: self.commands.check(check)?,
             replicas: self.replicas.into_iter().map(|r| r.check(check)).collect::<Result<_, _>>()?,
@@ -338,26 +319,6 @@ impl RawAutoScaling {
     }
 }
 
-impl RawEndpoint {
-    fn check(self, check: &Check) -> Result<Endpoint, SettingsError> {
-        check.that(self.kind == "elastic_ip", "endpoint.kind", "one of: elastic_ip")?;
-        let elastic_ip = match (self.allocation_id, self.tag) {
-            (Some(id), None) => {
-                check.that(id.starts_with("eipalloc-"), "endpoint.allocation_id", "an allocation id: eipalloc-…")?;
-                check.that(
-                    !self.allocate,
-                    "endpoint.allocate",
-                    "false with allocation_id: only a tag can be given to a new address",
-                )?;
-                ElasticIp::Allocation(id)
-            }
-            (None, Some(tag)) => ElasticIp::Tag { key: tag.key, value: tag.value, allocate: self.allocate },
-            _ => return Err(check.error("endpoint", "exactly one of: allocation_id, tag {key, value}")),
-        };
-        Ok(Endpoint::ElasticIp(elastic_ip))
-    }
-}
-
 impl RawBackup {
     fn check(self, check: &Check) -> Result<BackupPolicy, SettingsError> {
         Ok(BackupPolicy {
@@ -386,7 +347,7 @@ impl RawRestore {
 }
 
 impl RawArchive {
-    fn check(self, compression: RawCompression, check: &Check) -> Result<ArchiveSettings, SettingsError> {
+    fn check(self, compression: &RawCompression, check: &Check) -> Result<ArchiveSettings, SettingsError> {
         let algorithm = match compression.algorithm.as_deref() {
             None | Some("zstd") => Algorithm::Zstd,
             Some("gzip") => Algorithm::Gzip,
@@ -525,7 +486,6 @@ checks: {min_free_disk_gib: 20, min_free_memory_percent: 10, max_load_per_cpu: 2
             ("\"123456789012\"", "\"12345\"", "repository.bucket_owner", "12 digits"),
             ("{group: docs}", "{group: 'arn:aws:x'}", "auto_scaling.group", "not the ARN"),
             ("{group: docs}", "{group: docs, document: 'a b'}", "auto_scaling.document", "letters"),
-            ("elastic_ip", "floating_ip", "endpoint.kind", "one of: elastic_ip"),
             ("timeout: 90m", "timeout: soon", "backup.timeout", "a duration from"),
             ("timeout: 90m", "timeout: 72h", "backup.timeout", "to 48h"),
             ("attempts: 3", "attempts: 0", "restore.attempts", "1 to 10"),

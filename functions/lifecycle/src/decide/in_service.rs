@@ -1,10 +1,9 @@
 //! An instance in service: the address belongs to it if it owns the target.
 
 use jiff::Timestamp;
-use perennial_shared::alert::Kind;
-use perennial_shared::aws::auto_scaling::LifecycleState;
 use perennial_shared::id::RunId;
 
+use super::endpoint::Way;
 use super::{Action, Case, Start};
 use crate::world::{Member, RepositoryView};
 
@@ -13,18 +12,12 @@ pub(super) fn decide(case: Case, repository: &RepositoryView, member: &Member) -
     if !owns || !member.running {
         return vec![];
     }
-    let holder = case.world.endpoint.as_ref().and_then(|e| e.address()).and_then(|a| a.holder.as_deref());
-    let rival = holder
-        .and_then(|h| case.member(h))
-        .filter(|m| m.id != member.id && m.state == LifecycleState::InService && m.alive);
-    if let Some(rival) = rival {
-        let alert = case.alert(Kind::TwoInstances, rival);
-        return vec![Action::Tell(
-            alert.with([format!("{} owns the data, {} holds the address", member.id, rival.id)]),
-        )];
-    }
     let warned = (case.world.warned.as_ref() == Some(&member.id)).then(|| last_minute_backup(case, repository, member));
-    case.bring_endpoint(member, true).into_iter().chain(warned).collect()
+    let address = match case.bring_endpoint(member) {
+        Way::Next(action) => Some(action),
+        Way::Done | Way::Wait => None,
+    };
+    address.into_iter().chain(warned).collect()
 }
 
 /// EC2 takes the instance away in two minutes, or soon. It goes on serving, so this is an ordinary backup, not a final one. Warnings of the

@@ -10,9 +10,10 @@ use perennial_shared::resolve::Resolution;
 use perennial_shared::run::RunError;
 use perennial_shared::settings::EmptyRepository;
 
+use super::endpoint::Way;
 use super::{Action, Case, Start, dated, terminating};
 use crate::run_state::{RunState, run_state};
-use crate::world::{Member, RepositoryView, Run};
+use crate::world::{EndpointView, Member, RepositoryView, Run};
 
 /// Launches given up within [`BREAKER_WINDOW`] after which the next one is kept instead of replaced: together three failures.
 const BREAKER: usize = 2;
@@ -22,13 +23,22 @@ pub(super) fn decide(case: Case, repository: &RepositoryView, member: &Member) -
     if !member.alive {
         return vec![]; // its group will notice; there is nothing to keep open
     }
+    if let Some(why) = case.out_of_reach(member) {
+        let alert = case.alert(Kind::AddressOutOfReach, member).with([why]);
+        return vec![case.heartbeat(member), Action::Tell(alert)];
+    }
     if let Some(wait) = someone_else(case, repository, member) {
         return wait;
     }
     if repository.pointer.pointer().is_some_and(|p| p.owner.as_deref() == Some(&*member.id)) {
         return serve(case, member);
     }
-    restore(case, repository, member)
+    // Clients must not reach it before its data is there, whoever gave it the address (a launch template can attach an interface).
+    match case.release_endpoint(member) {
+        Way::Done => restore(case, repository, member),
+        Way::Wait => vec![case.heartbeat(member)],
+        Way::Next(action) => vec![case.heartbeat(member), action],
+    }
 }
 
 /// What to do instead, while another instance owns the target or is nearer to owning it.
@@ -53,7 +63,7 @@ fn someone_else(case: Case, repository: &RepositoryView, member: &Member) -> Opt
     // Of several that wait, the one that began first goes on; the pointer would let only one win in any case.
     let begun = |m: &Member| (m.runs_of(RunKind::Restore).next().is_none(), m.launched_at, m.id.clone());
     let launching = case.world.members.iter().filter(|m| m.state == LifecycleState::PendingWait && m.alive);
-    let first = launching.min_by_key(|m| begun(m))?;
+    let first = launching.filter(|m| case.out_of_reach(m).is_none()).min_by_key(|m| begun(m))?;
     if first.id == member.id {
         return None;
     }
@@ -63,8 +73,10 @@ fn someone_else(case: Case, repository: &RepositoryView, member: &Member) -> Opt
 
 /// It owns the target: the address, then into service.
 fn serve(case: Case, member: &Member) -> Vec<Action> {
-    if let Some(action) = case.bring_endpoint(member, true) {
-        return vec![case.heartbeat(member), action];
+    match case.bring_endpoint(member) {
+        Way::Done => {}
+        Way::Wait => return vec![case.heartbeat(member)],
+        Way::Next(action) => return vec![case.heartbeat(member), action],
     }
     let done =
         member.runs_of(RunKind::Restore).rev().find_map(|run| Some((run, run.result.as_ref().filter(|r| r.ok)?)));
@@ -78,8 +90,8 @@ fn serve(case: Case, member: &Member) -> Vec<Action> {
             values.push((Metric::RecoveryDuration, recovery.as_secs_f64()));
             details.push(format!("{} s from launch to serving", recovery.as_secs()));
         }
-        if let Some(address) = case.world.endpoint.as_ref().and_then(|e| e.address()) {
-            details.push(format!("address {} now leads to {}", address.ip, member.id));
+        if let Some(ip) = case.world.endpoint.as_ref().and_then(EndpointView::ip) {
+            details.push(format!("address {ip} now leads to {}", member.id));
         }
         details.extend(result.findings.iter().cloned());
         actions.push(Action::Measure { values });

@@ -6,6 +6,7 @@ use perennial_shared::id::{RunId, RunKind};
 use perennial_shared::metrics::Metric;
 use perennial_shared::run::{RunError, RunResult};
 
+use super::endpoint::Way;
 use super::{Action, Case, Start, dated};
 use crate::run_state::{RunState, run_state};
 use crate::world::{Member, RepositoryView};
@@ -22,12 +23,11 @@ pub(super) fn decide(case: Case, repository: &RepositoryView, member: &Member) -
         return vec![Action::Tell(alert), case.complete(member, Continue)];
     }
     // Nothing may be acknowledged any more: the address goes before the backup begins.
-    let address = case.world.endpoint.as_ref().and_then(|e| e.address());
-    let held = address.filter(|a| a.holder.as_ref() == Some(&member.id)).and_then(|a| a.association.clone());
-    if let Some(association) = held {
-        return vec![case.heartbeat(member), Action::ReleaseEndpoint { association, instance: member.id.clone() }];
+    match case.release_endpoint(member) {
+        Way::Done => final_backup(case, repository, member),
+        Way::Wait => vec![case.heartbeat(member)],
+        Way::Next(action) => vec![case.heartbeat(member), action],
     }
-    final_backup(case, repository, member)
 }
 
 fn final_backup(case: Case, repository: &RepositoryView, member: &Member) -> Vec<Action> {

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
@@ -28,6 +29,34 @@ use perennial_shared::store::memory::MemoryStore;
 
 /// The rows of an engine or a backup.
 pub type Rows = BTreeSet<u32>;
+
+/// The kinds of address. Every promise holds for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    ElasticIp,
+    NetworkInterface,
+    PrivateIp,
+}
+
+/// Makes each named function, which takes a [`Kind`], a test for every kind.
+#[macro_export]
+macro_rules! for_every_kind {
+    ($($name:ident)*) => {
+        for_every_kind! { elastic_ip ElasticIp: $($name)* }
+        for_every_kind! { network_interface NetworkInterface: $($name)* }
+        for_every_kind! { private_ip PrivateIp: $($name)* }
+    };
+    ($module:ident $kind:ident: $($name:ident)*) => {
+        mod $module {
+            $(
+                #[tokio::test]
+                async fn $name() {
+                    super::$name(super::Kind::$kind).await;
+                }
+            )*
+        }
+    };
+}
 
 const START: Timestamp = Timestamp::constant(1_800_000_000, 0);
 
@@ -58,13 +87,23 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(extra: &str) -> Self {
+    pub fn new(kind: Kind) -> Self {
+        let aws = FakeAws::default();
+        let endpoint = match kind {
+            Kind::ElasticIp => {
+                aws.add_address("eipalloc-1", "127.0.77.1");
+                "kind: elastic_ip, allocation_id: eipalloc-1"
+            }
+            Kind::NetworkInterface => {
+                aws.add_interface("eni-1", "10.0.1.50");
+                "kind: network_interface, network_interface_id: eni-1"
+            }
+            Kind::PrivateIp => "kind: private_ip, address: 10.0.1.50",
+        };
         let text = format!(
             "{{name: docs, engine: weaviate, repository: 's3://bucket/prefix', auto_scaling: {{group: docs}}, \
-             endpoint: {{kind: elastic_ip, allocation_id: eipalloc-1}}, restore: {{empty_repository: allow, attempts: 2{extra}}}}}"
+             endpoint: {{{endpoint}}}, restore: {{empty_repository: allow, attempts: 2}}}}"
         );
-        let aws = FakeAws::default();
-        aws.add_address("eipalloc-1", "127.0.77.1");
         aws.state().now = START;
         Self {
             aws,
@@ -95,7 +134,8 @@ impl World {
     }
 
     async fn invoke(&self, repository: &Repository, warned: Option<&str>) -> Result<Vec<Action>, ActError> {
-        let services = Services { auto_scaling: &self.aws, ec2: &self.aws, ssm: &self.aws, repository };
+        let pause = Duration::ZERO;
+        let services = Services { auto_scaling: &self.aws, ec2: &self.aws, ssm: &self.aws, repository, pause };
         let group = self.target.auto_scaling.as_ref().expect("a group");
         reconcile(services, &self.aws, "topic", &self.target, group, warned, || self.now).await
     }
@@ -176,13 +216,14 @@ impl World {
 
     // ---- the agent -------------------------------------------------------------------------------------------------
 
-    /// Does the oldest open command.
+    /// Does the oldest open command of a machine that runs.
     pub async fn agent(&mut self, ends: Result<Option<Death>, RunError>) {
-        let open = self.aws.state().commands.iter().find(|(_, c)| c.status == CommandStatus::Open).cloned();
-        let Some((instance, command)) = open else { return };
-        if !self.aws.state().machines.get(&instance).is_some_and(|m| m.running) {
-            return;
-        }
+        let open = {
+            let all = self.aws.state();
+            let runs = |id: &String| all.machines.get(id).is_some_and(|m| m.running);
+            all.commands.iter().find(|(id, c)| c.status == CommandStatus::Open && runs(id)).cloned()
+        };
+        let Some((_, command)) = open else { return };
         let run: RunId = command.comment.parse().expect("a run");
         let claim = self.repository().claim_of(&run).await.expect("read").expect("a command has a claim");
         let done = match ends {
@@ -332,4 +373,33 @@ impl World {
         });
         given_up.count()
     }
+}
+
+/// A target in service with one published backup of 3 rows and 1 row written since.
+pub async fn serving(kind: Kind) -> World {
+    let mut world = World::new(kind);
+    world.settle().await;
+    for _ in 0..3 {
+        world.write();
+    }
+    world.scheduled_backup(None).await;
+    world.pass(1);
+    world.write();
+    world
+}
+
+/// As [`serving`], and its instance just died; the id of the one that replaces it.
+pub async fn replacing(kind: Kind) -> (World, String) {
+    let mut world = serving(kind).await;
+    world.kill();
+    let id = world.group_step().expect("a replacement");
+    (world, id)
+}
+
+pub fn told(world: &World, words: &str) -> bool {
+    world.subjects().iter().any(|s| s.contains(words))
+}
+
+pub fn state_of(world: &World, id: &str) -> Option<LifecycleState> {
+    world.aws.state().machines[id].state.clone()
 }

@@ -1,13 +1,15 @@
-"""What an Elastic IP does: who connects to the address reaches the instance that holds it, or nobody.
+"""What a stable address does: who connects to it reaches the instance that holds it, or nobody.
 
-moto hands out addresses in 127/8, where anybody may listen on Linux. While an address is associated, a forwarder
-listens there and passes connections to the engine's port of the holder; when it moves or is taken away, the listener
-and all its connections are cut.
+An Elastic IP, the private address of an interface that was attached later, or a secondary private address. While an
+instance holds one, a forwarder listens and passes connections to the engine's port of the holder; when it moves or is
+taken away, the listener and all its connections are cut. moto's Elastic IPs are in 127/8, where anybody may listen on
+Linux; a private address answers at `reach(address)` there, and only once the guest has configured it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
 import struct
 import threading
@@ -17,10 +19,11 @@ from moto.ec2.models import ec2_backends
 from .processes import free_port, is_free
 
 
-class ElasticIps:
+class Addresses:
     def __init__(self, cloud, preferred_port: int) -> None:
         self.cloud = cloud
         self.port = preferred_port if is_free("127.0.0.1", preferred_port) else free_port()
+        self._network = random.randrange(2, 255)  # several clouds run side by side
         self._listening: dict[str, tuple[str, Forwarder]] = {}
         self._lock, self._loop = threading.Lock(), asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="local-cloud-addresses", daemon=True).start()
@@ -47,17 +50,38 @@ class ElasticIps:
         self._do(end_of_connections())
         self._loop.call_soon_threadsafe(self._loop.stop)
 
+    def reach(self, address: str) -> str:
+        """Where a client of this machine finds an address of EC2."""
+        parts = address.split(".")
+        return address if parts[0] == "127" else ".".join(["127", str(self._network), *parts[2:]])
+
     def _wanted(self) -> dict[str, str]:
-        return {
+        backends = [b for account in list(ec2_backends.values()) for b in list(account.values())]
+        elastic = {
             address.public_ip: address.instance.id
-            for account in list(ec2_backends.values())
-            for backend in list(account.values())
+            for backend in backends
             for address in backend.addresses
             if address.association_id and address.instance and address.instance.id in self.cloud.machines
         }
+        private = {
+            self.reach(ip): machine.id
+            for backend in backends
+            for interface in backend.enis.values()
+            for ip in travelling(interface)
+            if (machine := self.cloud.machines.get(interface.instance.id)) and ip in machine.configured
+        }
+        return {**elastic, **private}
 
     def _do(self, work) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+
+
+def travelling(interface) -> list[str]:
+    """The private addresses that lead to its instance and are not the instance's own."""
+    if not interface.instance:
+        return []
+    own = interface.private_ip_address if interface.device_index == 0 else None
+    return [p["PrivateIpAddress"] for p in interface.private_ip_addresses if p["PrivateIpAddress"] != own]
 
 
 async def end_of_connections() -> None:

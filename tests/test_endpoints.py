@@ -1,0 +1,95 @@
+"""The main job with the other two kinds of address, end to end: a network interface, and a secondary private address.
+tests/test_recovery.py has the Elastic IP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from local_cloud import LocalCloud, Timing
+from local_cloud.waiting import wait_for
+from target import Target, Writer
+
+ARRIVES_BY = {"network_interface": "ec2:AttachNetworkInterface", "private_ip": "ec2:AssignPrivateIpAddresses"}
+LEAVES_BY = {"network_interface": "ec2:DetachNetworkInterface", "private_ip": "ec2:UnassignPrivateIpAddresses"}
+
+
+@pytest.fixture(scope="module", params=["network_interface", "private_ip"])
+def target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    """In service with 200 rows, of which the first 100 are in a backup. The tests of this file follow each other on it."""
+    timing = Timing(clock_speed=5, schedule_speed=12)  # a tick every five seconds
+    with LocalCloud(tmp_path_factory.mktemp(request.param), timing=timing) as cloud:
+        target = Target(cloud, endpoint=request.param)
+        target.launch()
+        target.load(1, 100)
+        assert target.back_up()["ok"]
+        target.load(101, 200)
+        yield target
+
+
+def calls(target: Target, names: dict[str, str]) -> list[float]:
+    """When the function asked EC2 for that."""
+    wanted = names[target.database.endpoint["kind"]]
+    return [c["at"] for c in list(target.cloud.calls) if c["call"] == wanted]
+
+
+def test_a_dead_instance_comes_back_with_its_data_then_its_address(target: Target) -> None:
+    ip, before = target.database.address, len(calls(target, ARRIVES_BY))
+    dead = target.kill()
+    wait_for("the move", lambda: calls(target, ARRIVES_BY)[before:], 60, 0.01)
+    assert len(target.results("restore-")) == 2 and target.pointer()["owner"] != dead, "the data first"
+    new = target.served(other_than=(dead,))
+    assert target.rows() == set(range(1, 101)), "exactly what was backed up"
+    assert (target.pointer()["owner"], target.database.address) == (new, ip)
+    assert len(calls(target, ARRIVES_BY)) == before + 1, "moved once"
+    told = wait_for("the e-mail", lambda: [m for m in target.cloud.mail if "restored and serving" in m.subject], 20)
+    assert f"address {ip} now leads to {new}" in told[0].body
+    target.assert_restorable()
+
+
+def test_a_planned_replacement_loses_nothing_that_was_acknowledged(target: Target) -> None:
+    before = target.rows()
+    with Writer(target, 1000) as writer:
+        wait_for("some writes", lambda: len(writer.acknowledged) > 20)
+        old = target.terminate()
+        target.served(other_than=(old,), limit=120)
+        wait_for("writes to the new instance", lambda: target.write(999), 20)
+    missing = (before | writer.acknowledged) - target.rows()
+    assert not missing, f"{len(missing)} acknowledged rows are lost: {sorted(missing)[:10]}"
+    assert writer.refused, "writes were refused for a while"
+    assert len(calls(target, LEAVES_BY)) == 1, "taken away once, before the final backup"
+    forced = [c for c in target.cloud.calls if c["call"] == LEAVES_BY["network_interface"]]
+    assert not any(str(c["parameters"].get("Force")).lower() == "true" for c in forced)
+    target.assert_restorable()
+
+
+def test_a_group_that_is_not_pinned_is_told_and_not_tried_for_ever(target: Target) -> None:
+    rows = target.rows()
+    assert target.back_up()["ok"]
+    right, subnets = target.database.subnet, target.cloud.client("ec2").describe_subnets()["Subnets"]
+    wrong = next(s for s in subnets if s["AvailabilityZone"] != right["AvailabilityZone"])
+    target.database.pin(wrong["SubnetId"])
+    dead = target.kill()
+    stray = target.database.wait_for_state("Pending:Wait", other_than=(dead,), limit=30)
+    subject = "where the address cannot go"
+    told = wait_for("the e-mail", lambda: [m for m in target.cloud.mail if subject in m.subject], 30)
+    named = right["AvailabilityZone"] if "interface" in target.database.endpoint["kind"] else wrong["CidrBlock"]
+    assert named in told[0].body and stray in told[0].body
+    ticks = len(target.cloud.invocations)
+    wait_for("some more ticks", lambda: len(target.cloud.invocations) > ticks + 3, 60)
+    assert target.database.members()[stray] == "Pending:Wait" and target.database.holder() is None
+    assert not [k for k in target.keys("runs/") if stray in k], "nothing is restored where it cannot serve"
+    assert len([m for m in target.cloud.mail if subject in m.subject]) == 1
+    # What the e-mail says.
+    target.database.pin(right["SubnetId"])
+    target.cloud.client("autoscaling").terminate_instance_in_auto_scaling_group(
+        InstanceId=stray, ShouldDecrementDesiredCapacity=False
+    )
+    target.served(other_than=(dead, stray), limit=120)
+    assert target.rows() == rows
+
+
+def test_nothing_was_done_that_the_roles_do_not_allow(target: Target) -> None:
+    assert target.cloud.denied == []
