@@ -5,7 +5,7 @@
 //! restores from one restores from the other. A crash leaves objects that the next copy finds and does not send again.
 
 use bytes::Bytes;
-use perennial_shared::manifest::Manifest;
+use perennial_shared::manifest::{ArchiveObject, Manifest, ObjectEntry};
 use perennial_shared::pointer::PointerState;
 use perennial_shared::repository::Repository;
 use perennial_shared::store::{Store, StoreError};
@@ -70,25 +70,13 @@ async fn one(from: &Context, to: &Context, manifest: &Manifest, watch: &dyn Watc
 }
 
 fn needed(manifest: &Manifest) -> Vec<Needed> {
-    match &manifest.archive {
-        Some(archive) => {
-            let of = |o: &perennial_shared::manifest::ArchiveObject| Needed {
-                key: o.full_key(),
-                size: o.size,
-                sha256: o.sha256.clone(),
-            };
-            archive.objects.iter().map(of).collect()
-        }
-        None => {
-            let prefix = Repository::backup_prefix(&manifest.backup_id);
-            let of = |o: &perennial_shared::manifest::ObjectEntry| Needed {
-                key: format!("{prefix}{}", o.key),
-                size: o.size,
-                sha256: o.sha256.clone(),
-            };
-            manifest.objects.iter().map(of).collect()
-        }
+    if let Some(archive) = &manifest.archive {
+        let of = |o: &ArchiveObject| Needed { key: o.full_key(), size: o.size, sha256: o.sha256.clone() };
+        return archive.objects.iter().map(of).collect();
     }
+    let prefix = Repository::backup_prefix(&manifest.backup_id);
+    let of = |o: &ObjectEntry| Needed { key: format!("{prefix}{}", o.key), size: o.size, sha256: o.sha256.clone() };
+    manifest.objects.iter().map(of).collect()
 }
 
 /// An object appears whole or not at all, and only after its hash was compared, so its size tells that it is the one.

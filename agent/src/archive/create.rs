@@ -137,11 +137,11 @@ pub async fn archive(request: Request) -> Result<Archived, ArchiveError> {
         };
         producer.run()
     });
-    let (produced, assembled, written) = tokio::join!(producing, assembling, writing);
-    let (produced, assembled, written) = telling(joined(produced), joined(assembled), joined(written))?;
+    let (walked, framed, stored) = tokio::join!(producing, assembling, writing);
+    let (produced, framed, written) = telling(joined(walked), joined(framed), joined(stored))?;
 
     let (mut findings, mut objects, mut resumed_bytes) = (produced.findings, vec![], 0);
-    findings.extend(assembled.findings);
+    findings.extend(framed.findings);
     let Written { root, index, data } = written;
     let algorithm = request.compression.algorithm;
     for (stored, compression) in [(index, Algorithm::None), (data, algorithm)] {
@@ -157,8 +157,8 @@ pub async fn archive(request: Request) -> Result<Archived, ArchiveError> {
         root,
         files: produced.files,
         data_bytes: produced.bytes,
-        read_bytes: assembled.read_bytes,
-        new_bytes: assembled.new_bytes,
+        read_bytes: framed.read_bytes,
+        new_bytes: framed.new_bytes,
         resumed_bytes,
         findings,
     })

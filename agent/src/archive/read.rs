@@ -244,10 +244,14 @@ pub(super) fn small(
     loop {
         tries -= 1;
         match small_once(root, path, most, chunk_size, parent) {
-            Err(e) if tries > 0 && e.get_ref().is_some_and(|e| e.is::<BecameShorter>()) => {}
+            Err(e) if tries > 0 && became_shorter(&e) => {}
             result => return result,
         }
     }
+}
+
+fn became_shorter(error: &io::Error) -> bool {
+    error.get_ref().and_then(|e| e.downcast_ref::<BecameShorter>()).is_some()
 }
 
 fn small_once(

@@ -321,7 +321,7 @@ mod tests {
         let all: u64 = (1..=MOST_PARTS).map(|n| options.size_of(n)).sum();
         assert!(all > 3 << 39, "{all}");
         let mut sum = 0;
-        let largest = (1..).map(|n| options.size_of(n)).find(|size| {
+        let largest = (1..MOST_PARTS).map(|n| options.size_of(n)).find(|size| {
             sum += size;
             sum > 100 << 30
         });

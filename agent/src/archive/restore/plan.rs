@@ -53,7 +53,7 @@ impl Planner {
                 return Ok(());
             }
         }
-        self.flush()?;
+        self.flush();
         Ok(())
     }
 
@@ -147,7 +147,7 @@ impl Planner {
             } else {
                 let missing = target.missing(file, first, extent, &self.request.progress, self.dry)?;
                 for (skip, extent) in missing {
-                    if !self.want(target, file, first + u64::from(skip), extent)? {
+                    if !self.want(target, file, first + u64::from(skip), extent) {
                         return Ok(false);
                     }
                 }
@@ -157,7 +157,7 @@ impl Planner {
         Ok(true)
     }
 
-    fn want(&mut self, target: &Arc<Target>, file: &File, first: u64, extent: Extent) -> Result<bool, RestoreError> {
+    fn want(&mut self, target: &Arc<Target>, file: &File, first: u64, extent: Extent) -> bool {
         let bytes = bytes_of(file, first, u64::from(extent.chunks()));
         if self.dry {
             self.request.progress.placed.fetch_add(bytes, Ordering::Relaxed);
@@ -167,15 +167,15 @@ impl Planner {
         self.chunks += u64::from(extent.chunks());
         let (size, chunk_size) = (file.size, file.chunk_size);
         self.window.push(Wanted { file: Arc::clone(target), size, chunk_size, first, extent });
-        if self.bytes >= WINDOW || self.chunks >= WINDOW_CHUNKS { self.flush() } else { Ok(true) }
+        if self.bytes >= WINDOW || self.chunks >= WINDOW_CHUNKS { self.flush() } else { true }
     }
 
     /// Hands the window over; `false` when nobody takes it, because another part failed.
-    fn flush(&mut self) -> Result<bool, RestoreError> {
+    fn flush(&mut self) -> bool {
         (self.bytes, self.chunks) = (0, 0);
         let window = std::mem::take(&mut self.window);
         let steps = plan::steps(&window, LARGEST_FETCH);
-        Ok(steps.into_iter().all(|step| self.out.blocking_send(step).is_ok()))
+        steps.into_iter().all(|step| self.out.blocking_send(step).is_ok())
     }
 }
 
