@@ -125,22 +125,22 @@ impl Decompressor {
     }
 
     /// Decompresses one frame. What would become larger than any frame is refused before it does.
-    pub fn decompress(&mut self, algorithm: Algorithm, frame: Vec<u8>) -> std::io::Result<Vec<u8>> {
+    pub fn decompress(&mut self, algorithm: Algorithm, frame: &[u8]) -> std::io::Result<Vec<u8>> {
         let too_large = || std::io::Error::other("the frame decompresses to more than any frame holds");
         match algorithm {
             Algorithm::None if frame.len() > LARGEST => Err(too_large()),
-            Algorithm::None => Ok(frame),
+            Algorithm::None => Ok(frame.to_vec()),
             Algorithm::Gzip => {
                 let mut plain = Vec::with_capacity(TARGET + TARGET / 4);
-                let mut decoder = flate2::read::GzDecoder::new(&frame[..]).take(LARGEST as u64 + 1);
+                let mut decoder = flate2::read::GzDecoder::new(frame).take(LARGEST as u64 + 1);
                 decoder.read_to_end(&mut plain)?;
                 if plain.len() > LARGEST { Err(too_large()) } else { Ok(plain) }
             }
             Algorithm::Zstd => {
-                let claimed = zstd::zstd_safe::get_frame_content_size(&frame).ok().flatten();
+                let claimed = zstd::zstd_safe::get_frame_content_size(frame).ok().flatten();
                 let claimed = claimed.and_then(|size| usize::try_from(size).ok());
                 match claimed {
-                    Some(size) if size <= LARGEST => self.0.decompress(&frame, size),
+                    Some(size) if size <= LARGEST => self.0.decompress(frame, size),
                     _ => Err(too_large()),
                 }
             }
@@ -170,7 +170,7 @@ mod tests {
             let plain = plain.repeat(repeat);
             for compression in all() {
                 let frame = Compressor::new(compression).expect("made").compress(plain.clone()).expect("compressed");
-                let back = Decompressor::new().expect("made").decompress(compression.algorithm, frame).expect("decompressed");
+                let back = Decompressor::new().expect("made").decompress(compression.algorithm, &frame).expect("decompressed");
                 prop_assert!(back == plain);
             }
         }
@@ -178,7 +178,7 @@ mod tests {
         #[test]
         fn hostile_frames_end(frame in prop::collection::vec(any::<u8>(), 0..4000)) {
             for algorithm in [Algorithm::Zstd, Algorithm::Gzip] {
-                let _ = Decompressor::new().expect("made").decompress(algorithm, frame.clone());
+                let _ = Decompressor::new().expect("made").decompress(algorithm, &frame);
             }
         }
     }
@@ -188,7 +188,7 @@ mod tests {
         let bomb = vec![0; LARGEST + 1];
         for compression in all() {
             let frame = Compressor::new(compression).expect("made").compress(bomb.clone()).expect("compressed");
-            Decompressor::new().expect("made").decompress(compression.algorithm, frame).expect_err("too large");
+            Decompressor::new().expect("made").decompress(compression.algorithm, &frame).expect_err("too large");
         }
     }
 }

@@ -73,10 +73,10 @@ impl Objects {
     }
 
     /// The content of the frame or page that begins at `offset`, still compressed.
-    pub fn open(&self, object: u32, offset: u64, stored: Bytes) -> Result<Vec<u8>, ReadError> {
-        let Some(key) = &self.key else { return Ok(stored.into()) };
+    pub fn open(&self, object: u32, offset: u64, stored: Bytes) -> Result<Bytes, ReadError> {
+        let Some(key) = &self.key else { return Ok(stored) };
         let name = self.key(object);
-        key.open(&place(&name, offset), stored.into()).map_err(|_| ReadError::Damaged {
+        key.open(&place(&name, offset), stored.into()).map(Bytes::from).map_err(|_| ReadError::Damaged {
             why: format!("what is at {offset} was changed since it was encrypted, or stood elsewhere"),
             key: name,
         })
@@ -113,13 +113,13 @@ impl Objects {
     }
 
     /// What `refs` refer to, in their order, decrypted.
-    pub async fn pages(&self, refs: &[PageRef]) -> Result<Vec<Vec<u8>>, ReadError> {
+    pub async fn pages(&self, refs: &[PageRef]) -> Result<Vec<Bytes>, ReadError> {
         for page in refs {
             index::check_ref(page).map_err(|e| self.damaged(&e))?;
         }
         let places: Vec<_> =
             refs.iter().map(|p| FrameRef { object: p.object, offset: p.offset, length: p.length }).collect();
-        let mut found = vec![vec![]; refs.len()];
+        let mut found = vec![Bytes::new(); refs.len()];
         let fetches = fetches(&places, LARGEST_FETCH);
         let mut arriving = stream::iter(fetches).map(|fetch| self.fetch(fetch)).buffer_unordered(AT_ONCE);
         while let Some((fetch, bytes)) = arriving.try_next().await? {

@@ -161,7 +161,7 @@ pub(super) fn frames(objects: &Objects, bytes: &Bytes, work: Work, progress: &Co
         let stored = bytes.slice(begin..begin + frame.length as usize);
         let opened = objects.open(frame.object, frame.offset, stored)?;
         let plain =
-            decompressor.decompress(objects.algorithm(frame.object), opened).map_err(|e| damaged(e.to_string()))?;
+            decompressor.decompress(objects.algorithm(frame.object), &opened).map_err(|e| damaged(e.to_string()))?;
         for piece in pieces {
             let bytes = piece.checked(&plain).map_err(|why| damaged(format!("{why} ({})", piece.file.entry.path)))?;
             piece.file.write(bytes, piece.offset)?;
