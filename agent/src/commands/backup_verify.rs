@@ -1,5 +1,6 @@
 //! `perennial backup verify`
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -25,7 +26,11 @@ pub async fn run(
     let now = Timestamp::now();
     // A backup that somebody asks for is never too old.
     let max_age = if id.is_none() { Some(context.target.backup.max_age) } else { None };
-    let options = Options { max_age, ..options };
+    let keys = match &context.target.encryption {
+        Some(_) => Some(Arc::new(context.key_sources()?)),
+        None => None,
+    };
+    let options = Options { max_age, keys, ..options };
     let work = async {
         match id {
             Some(id) => verify::one(&context.repository, id, now, &options).await,

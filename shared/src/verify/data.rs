@@ -18,8 +18,9 @@ use tokio::task::spawn_blocking;
 use super::Progress;
 use super::plan::{Share, Step};
 use super::report::{Damages, blamed};
+use crate::archive::entry::FrameRef;
 use crate::archive::frame::Decompressor;
-use crate::archive::objects::Objects;
+use crate::archive::objects::{Objects, ReadError};
 
 /// Requests in flight.
 const AT_ONCE: usize = 8;
@@ -148,10 +149,10 @@ fn check(objects: &Objects, step: &Step, bytes: Bytes) -> Outcome {
         let mut damaged = |why: String| damage.push((key.clone(), format!("the frame at {}: {why}", frame.offset)));
         let begin = usize::try_from(frame.offset - step.range.start).unwrap_or(usize::MAX);
         let stored = bytes.slice(begin..begin + frame.length as usize);
-        let plain = match decompressor.decompress(objects.algorithm(step.object), stored.into()) {
+        let plain = match plain(objects, frame, stored, &mut decompressor) {
             Ok(plain) => plain,
-            Err(e) => {
-                damaged(format!("{e} ({})", pieces.first().map_or_else(String::new, |p| p.file.to_string())));
+            Err(why) => {
+                damaged(format!("{why} ({})", pieces.first().map_or_else(String::new, |p| p.file.to_string())));
                 continue;
             }
         };
@@ -163,6 +164,20 @@ fn check(objects: &Objects, step: &Step, bytes: Bytes) -> Outcome {
         }
     }
     if damage.is_empty() { Outcome::Right(bytes, chunks) } else { Outcome::Damaged(damage) }
+}
+
+/// A frame's content.
+fn plain(
+    objects: &Objects,
+    frame: &FrameRef,
+    stored: Bytes,
+    decompressor: &mut Decompressor,
+) -> Result<Vec<u8>, String> {
+    let opened = objects.open(frame.object, frame.offset, stored).map_err(|e| match e {
+        ReadError::Damaged { why, .. } => why,
+        ReadError::Store(e) => e.to_string(),
+    })?;
+    decompressor.decompress(objects.algorithm(frame.object), opened).map_err(|e| e.to_string())
 }
 
 impl Found {

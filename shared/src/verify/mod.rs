@@ -33,6 +33,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use crate::encryption::KeySources;
 use crate::id::BackupId;
 use crate::pointer::{Pointer, PointerState};
 use crate::repository::Repository;
@@ -57,7 +58,7 @@ pub enum Depth {
 }
 
 /// How to verify.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Options {
     /// The newest backup may be this old; `None` does not look at the age.
     pub max_age: Option<Duration>,
@@ -69,6 +70,8 @@ pub struct Options {
     pub again: bool,
     /// How long such a record is believed.
     pub believed: Duration,
+    /// Where the keys of encrypted backups are. Without them, such a backup is only compared by SHA-256.
+    pub keys: Option<Arc<KeySources>>,
     /// How far it is, for whoever watches.
     pub progress: Arc<Progress>,
 }
@@ -81,6 +84,7 @@ impl Default for Options {
             depth: Depth::All,
             again: false,
             believed: BELIEVED,
+            keys: None,
             progress: Arc::default(),
         }
     }
@@ -140,7 +144,7 @@ pub async fn one(repository: &Repository, id: &BackupId, now: Timestamp, options
     match &manifest.archive {
         None => native::check(repository, &manifest, options, &mut report).await,
         Some(archive) => {
-            chain::Chain::new(repository, &manifest, archive, options, now).check(&mut report).await;
+            chain::check(repository, &manifest, archive, options, now, &mut report).await;
             touched::add(repository, &mut report).await;
         }
     }

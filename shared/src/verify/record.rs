@@ -164,7 +164,7 @@ mod tests {
         assert!(left(10..60, &child).is_empty() && left(95..100, &child).is_empty());
         assert_eq!(left(20..70, &child), 60..70);
         assert!(left(5..5, &child).is_empty());
-        assert_eq!(left(0..100, &belief(31, &["base"])), 30..90, "a month later");
+        assert_eq!(left(0..100, &belief(31, &["base"])), 0..90, "a month later");
         assert_eq!(left(0..100, &belief(-1, &["base"])), 0..100, "nobody believes the future");
         assert_eq!(left(0..100, &belief(3, &["other"])), 0..100, "another backup may need other frames");
     }

@@ -151,6 +151,10 @@ impl Report {
 pub(super) struct Damages(Vec<Damage>);
 
 impl Damages {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// A damaged place of an object.
     pub(super) fn add(&mut self, object: &str, what: String) {
         let known = self.0.iter_mut().find(|d| d.object == object);

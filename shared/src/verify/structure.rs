@@ -82,7 +82,11 @@ impl Structure {
 
     async fn walk(&mut self, seen: &mut Seen) -> Result<(), Stop> {
         let mut walk = self.objects.walk(&self.root);
-        while let Some(entry) = walk.next().await? {
+        // What is wrong is fetched once more before it is called damage: it may have been damaged on its way.
+        while let Some(entry) = match walk.next().await {
+            Err(e) if e.is_damage() => walk.next().await?,
+            next => next?,
+        } {
             if self.deadline.is_some_and(|d| Instant::now() >= d) {
                 return Err(Stop::Late);
             }
@@ -93,12 +97,7 @@ impl Structure {
         Ok(())
     }
 
-    async fn file(
-        &mut self,
-        path: RelPath,
-        file: &File,
-        seen: &mut Seen,
-    ) -> Result<(), Stop> {
+    async fn file(&mut self, path: RelPath, file: &File, seen: &mut Seen) -> Result<(), Stop> {
         let path = Arc::new(path);
         let pages = match &file.content {
             Content::Inline(extents) => return self.extents(&path, file, 0, extents, seen).await,
@@ -106,7 +105,11 @@ impl Structure {
         };
         for (n, group) in pages.chunks(PAGES).enumerate() {
             let first = n * PAGES;
-            let found = match self.objects.chunks(file, first, group).await {
+            let mut found = self.objects.chunks(file, first, group).await;
+            if found.as_ref().is_err_and(ReadError::is_damage) {
+                found = self.objects.chunks(file, first, group).await;
+            }
+            let found = match found {
                 Ok(found) => found,
                 Err(e) if e.is_damage() => {
                     // The other files can still be looked at.
