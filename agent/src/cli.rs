@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+use jiff::Timestamp;
 use perennial_shared::id::{BackupId, RunId};
+use perennial_shared::verify::{Depth, Options, Subset};
 
 use crate::backup::chain::Kind;
 use crate::commands::{self, Outcome};
@@ -77,8 +79,8 @@ enum Backup {
     List,
     /// What one backup holds.
     Show(Which),
-    /// Read every object of a backup and compare it with its manifest.
-    Verify(Which),
+    /// Read a backup and compare it with its manifest, its index and its hashes.
+    Verify(Verify),
     /// Bring a backup back into an empty database, and compare it with its manifest.
     Restore(Restore),
 }
@@ -103,6 +105,33 @@ struct Which {
     /// The backup with this id.
     #[arg(long, value_name = "ID")]
     id: Option<BackupId>,
+}
+
+#[derive(Debug, Args)]
+struct Verify {
+    #[command(flatten)]
+    which: Which,
+    /// Of a backup made of archives, read only this part of the data: 1/7 is the first of seven, 7 the one that is due today.
+    #[arg(long, value_name = "K/N|N", value_parser = subset)]
+    data_subset: Option<Subset>,
+    /// Read no data: only whether every object is there with its size, and the index of archives.
+    #[arg(long, conflicts_with = "data_subset")]
+    structure: bool,
+    /// Read also what was read and right within the last 30 days.
+    #[arg(long)]
+    again: bool,
+}
+
+impl Verify {
+    fn options(&self) -> Options {
+        let all = self.data_subset.map_or(Depth::All, Depth::Subset);
+        let depth = if self.structure { Depth::Structure } else { all };
+        Options { depth, again: self.again, ..Options::default() }
+    }
+}
+
+fn subset(text: &str) -> Result<Subset, String> {
+    Subset::parse(text, Timestamp::now())
 }
 
 #[derive(Debug, Args)]
@@ -189,7 +218,9 @@ impl Cli {
             }
             Command::Backup(Backup::List) => commands::backup_list::run(&context).await,
             Command::Backup(Backup::Show(which)) => commands::backup_show::run(&context, which.id.as_ref()).await,
-            Command::Backup(Backup::Verify(which)) => commands::backup_verify::run(&context, which.id.as_ref()).await,
+            Command::Backup(Backup::Verify(verify)) => {
+                commands::backup_verify::run(&context, verify.which.id.as_ref(), verify.options(), &*watch).await
+            }
             Command::Backup(Backup::Restore(Restore { which, replace, yes, dry_run, include, to })) => {
                 let wish = crate::restore::Wish { replace, dry_run, include, to };
                 commands::backup_restore::run(&context, which.id.as_ref(), &wish, yes, &*watch).await
@@ -228,5 +259,6 @@ mod tests {
         }
         assert!(Cli::try_parse_from(["perennial", "backup", "show", "--id", "../../x"]).is_err());
         assert!(Cli::try_parse_from(["perennial", "backup", "restore", "--latest", "--id", "b1"]).is_err());
+        assert!(Cli::try_parse_from(["perennial", "backup", "verify", "--data-subset", "8/7"]).is_err());
     }
 }

@@ -64,7 +64,12 @@ fn a_folder_comes_back_from_a_base_and_its_increments() {
     let next = machine.run(&["backup", "create", "--json"]).exits(0).json();
     assert_eq!((next["kind"].as_str(), &next["parent"]), (Some("incremental"), &base["backup_id"]));
     assert_eq!(next["archive"]["new_bytes"], 16 << 10);
-    machine.run(&["backup", "verify"]).exits(0);
+    machine.run(&["backup", "verify", "--structure"]).exits(0).says("no data read");
+    machine.run(&["backup", "verify", "--data-subset", "1/2"]).exits(0).says("part 1/2");
+    machine.run(&["backup", "verify", "--data-subset", "2/2"]).exits(0);
+    machine.run(&["backup", "verify"]).exits(0).says("not read again");
+    let report = machine.run(&["backup", "verify", "--again", "--json"]).exits(0).json();
+    assert_eq!((&report["from_records"], &report["objects_good"]), (&0.into(), &4.into()), "{report}");
     machine.run(&["status"]).exits(0).says("good");
 
     machine.run(&["backup", "restore"]).exits(5).says("not empty");
@@ -185,6 +190,11 @@ fn an_encrypted_backup_opens_with_its_key_alone() {
     let next = machine.run(&["backup", "create", "--json"]).exits(0).json();
     assert_eq!(next["kind"], "incremental");
     let before = image(&machine.data());
+    let report = machine.run(&["backup", "verify", "--json"]).exits(0).json();
+    assert!(report["chunks"].as_u64() > Some(1500) && report["objects_good"] == 4, "{report}");
+    let mut other = machine.command(&["backup", "verify", "--again"]);
+    let ran = other.env("TEST_KEY", KEY.replace('0', "1")).output().expect("it runs");
+    assert_eq!(ran.status.code(), Some(4), "without the right key nobody can tell: {ran:?}");
     let stored = files_ending(&s3.bucket().join(PREFIX), ".zst");
     let ran = Command::new("zstd").args(["-t", "-q"]).arg(&stored[0]).output().expect("zstd");
     assert!(!ran.status.success(), "what is stored is not readable");

@@ -2,7 +2,7 @@
 //!
 //! The pointer's backup; else the newest complete manifest, by generation and then time, so that a zombie's late backup
 //! never wins over its successor's; else, in a bucket that only a boot script wrote, the newest engine backup by
-//! `LastModified`. A backup with a missing or short object is passed over, and said to be. A read that fails is an error: only a
+//! `LastModified`. A backup with a missing or short object, also one of the chain that it builds on, is passed over, and said to be. A read that fails is an error: only a
 //! repository that was read and found empty is empty.
 
 use std::cmp::Reverse;
@@ -77,9 +77,10 @@ pub async fn resolve(repository: &Repository) -> Result<Resolution, StoreError> 
     if let PointerState::Damaged { why, .. } = &pointer {
         problems.push(format!("the pointer {} is damaged: {why}", repository.pointer_key()));
     }
+    let sizes = sizes(folders.values().flatten());
     let (mut whole, mut bare) = (Vec::new(), Vec::new());
     for (name, objects) in &folders {
-        match examine(repository, name, objects).await? {
+        match examine(repository, name, objects, &sizes).await? {
             Examined::Whole(candidate, sha256) if exchanged(&pointer, &candidate, &sha256) => {
                 problems.push(format!("the manifest of backup {} is not the one that was published", candidate.id));
             }
@@ -114,14 +115,19 @@ enum Examined {
 }
 
 /// What one folder below `backups/` is worth.
-async fn examine(repository: &Repository, name: &str, objects: &[Meta]) -> Result<Examined, StoreError> {
+async fn examine(
+    repository: &Repository,
+    name: &str,
+    objects: &[Meta],
+    sizes: &Sizes<'_>,
+) -> Result<Examined, StoreError> {
     let Ok(id) = name.parse::<BackupId>() else {
         return Ok(Examined::Bad(format!("backups/{name} is not the name of a backup")));
     };
     let key = Repository::manifest_key(&id);
     if objects.iter().any(|m| m.key == key) {
         return Ok(match manifest(repository, &id).await {
-            Ok((manifest, sha256)) => match missing(&manifest, objects) {
+            Ok((manifest, sha256)) => match missing(&manifest, sizes) {
                 None => Examined::Whole(
                     Candidate { id, source: Source::Manifest, manifest: Some(manifest), parent: "backups/".into() },
                     sha256,
@@ -150,15 +156,25 @@ async fn manifest(repository: &Repository, id: &BackupId) -> Result<(Manifest, S
     Ok((Manifest::parse(id.as_str(), &body)?, crate::verify::sha256_hex(&body)))
 }
 
-/// The first object of `manifest` that is not there in its full size.
-pub fn missing(manifest: &Manifest, present: &[Meta]) -> Option<String> {
+/// The size of each object, by its key in the repository.
+pub type Sizes<'a> = BTreeMap<&'a str, u64>;
+
+/// The sizes of objects as they were listed.
+pub fn sizes<'a>(present: impl IntoIterator<Item = &'a Meta>) -> Sizes<'a> {
+    present.into_iter().map(|meta| (meta.key.as_str(), meta.size)).collect()
+}
+
+/// The first object that the backup needs and that is not there in its full size: its own, and those of the chain that it
+/// builds on.
+pub fn missing(manifest: &Manifest, present: &Sizes<'_>) -> Option<String> {
     let prefix = Repository::backup_prefix(&manifest.backup_id);
-    let sizes: BTreeMap<&str, u64> =
-        present.iter().filter_map(|m| Some((m.key.strip_prefix(&prefix)?, m.size))).collect();
-    manifest.objects.iter().find_map(|object| match sizes.get(object.key.as_str()) {
-        Some(size) if *size == object.size => None,
-        Some(size) => Some(format!("{} has {size} bytes, its manifest says {}", object.key, object.size)),
-        None => Some(format!("{} is missing", object.key)),
+    let own = manifest.objects.iter().map(|o| (o.key.clone(), format!("{prefix}{}", o.key), o.size));
+    let chain = manifest.archive.iter().flat_map(|archive| &archive.objects);
+    let chain = chain.filter(|o| o.backup_id != manifest.backup_id).map(|o| (o.full_key(), o.full_key(), o.size));
+    own.chain(chain).find_map(|(name, key, wanted)| match present.get(key.as_str()) {
+        Some(size) if *size == wanted => None,
+        Some(size) => Some(format!("{name} has {size} bytes, its manifest says {wanted}")),
+        None => Some(format!("{name} is missing")),
     })
 }
 

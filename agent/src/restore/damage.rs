@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use perennial_shared::resolve::Candidate;
-use perennial_shared::verify::{self, Limits, Verdict, sha256_hex};
+use perennial_shared::verify::{self, Options, Verdict, sha256_hex};
 
 use crate::context::Context;
 use crate::engine::{Description, Engine};
@@ -33,8 +33,8 @@ pub(super) async fn look_for(context: &Context, candidate: &Candidate, time: Dur
     if candidate.manifest.is_none() {
         return Ok(());
     }
-    let limits = Limits { max_age: None, deadline: Some(Instant::now() + time) };
-    let report = verify::one(&context.repository, &candidate.id, Timestamp::now(), limits).await;
+    let options = Options { deadline: Some(Instant::now() + time), ..Options::default() };
+    let report = verify::one(&context.repository, &candidate.id, Timestamp::now(), &options).await;
     let message = || format!("backup {}: {}", candidate.id, report.findings.join("; "));
     match report.verdict {
         Verdict::Good => Ok(()),

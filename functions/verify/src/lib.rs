@@ -33,8 +33,9 @@ pub fn alerts(target: &str, location: &str, report: &Report, now: Timestamp) -> 
     let day = now.strftime("%Y%m%d");
     let about = |kind, since| {
         let place = format!("backup {backup} in {location}");
+        let part = report.subset.map_or_else(String::new, |subset| format!(" (part {subset} of the data)"));
         let found = format!(
-            "{} of {} objects agree with the manifest, {} bytes read",
+            "{} of {} objects agree with the manifest, {} bytes read{part}",
             report.objects_good, report.objects, report.bytes_read
         );
         Alert::new(kind, target, &place, since)
@@ -63,13 +64,13 @@ mod tests {
     fn report(verdict: Verdict, too_old: bool, findings: &[&str]) -> Report {
         Report {
             verdict,
-            backup_id: None,
             age_seconds: Some(7200),
             too_old,
             objects_good: 1,
             objects: 2,
             bytes_read: 3,
             findings: findings.iter().map(|f| (*f).to_owned()).collect(),
+            ..Report::new(None)
         }
     }
 

@@ -9,11 +9,13 @@ use perennial_shared::aws::sns::Sns;
 use perennial_shared::event::Event;
 use perennial_shared::function::{Failure, Function};
 use perennial_shared::metrics;
-use perennial_shared::verify::{Limits, newest, one};
+use perennial_shared::verify::{Depth, Options, Subset, newest, one};
 use serde_json::{Value, json};
 
 /// Kept back from the function's time for the report and the e-mail.
 const RESERVE: Duration = Duration::from_secs(20);
+/// Of archives this part is read each day: a week for all, and what was read is not read again for a month.
+const PARTS: u32 = 7;
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
@@ -28,9 +30,10 @@ async fn handle(function: &Function, event: LambdaEvent<Value>) -> Result<Value,
     let target = function.target().await?;
     let repository = function.repository(&target)?;
     let now = Timestamp::now();
+    let options = Options { deadline, depth: Depth::Subset(Subset::by_date(PARTS, now)), ..Options::default() };
     let report = match verify::created_backup(&event) {
-        Some(id) => one(&repository, &id, now, Limits { max_age: None, deadline }).await,
-        None => newest(&repository, now, Limits { max_age: Some(target.backup.max_age), deadline }).await,
+        Some(id) => one(&repository, &id, now, &options).await,
+        None => newest(&repository, now, &Options { max_age: Some(target.backup.max_age), ..options }).await,
     };
     tracing::info!(report = %json!(report), "verified");
     metrics::emit(&target.name, &verify::metrics(&report));

@@ -212,7 +212,7 @@ pub struct Walk {
 }
 
 impl Walk {
-    /// The next entry.
+    /// The next entry. After an error it may be asked again: the same pages are fetched once more.
     pub async fn next(&mut self) -> Result<Option<Entry>, ReadError> {
         while self.ready.is_empty() {
             let Some(height) = self.waiting.front().map(|w| w.height) else { return Ok(None) };
@@ -226,46 +226,58 @@ impl Walk {
         std::mem::take(&mut self.leaves)
     }
 
-    /// What is in a folder must follow that folder's own entry: otherwise it could stand behind a link that leads anywhere.
-    fn admit(&mut self, entry: &Entry) -> Result<(), String> {
-        let parent = entry.path.parent();
-        while self.folders.last().is_some_and(|folder| Some(folder) != parent.as_ref()) {
-            self.folders.pop();
-        }
-        if self.folders.is_empty() && parent.is_some() {
-            return Err(format!("{} is in no folder of the archive", entry.path));
-        }
-        if entry.kind == Kind::Folder {
-            self.folders.push(entry.path.clone());
-        }
-        Ok(())
-    }
-
-    /// Reads the pages of one level that stand next, and puts what they list in their place.
+    /// Reads the pages of one level that stand next, and puts what they list in their place. Failing changes nothing.
     async fn descend(&mut self, height: u32) -> Result<(), ReadError> {
         let group = self.waiting.iter().take(GROUP).take_while(|w| w.height == height).count();
-        let pages: Vec<_> = self.waiting.drain(..group).map(|w| w.page).collect();
+        let pages: Vec<_> = self.waiting.iter().take(group).map(|w| w.page.clone()).collect();
         let bodies = self.objects.pages(&pages).await?;
         let mut below = vec![];
-        for (page, body) in pages.iter().zip(bodies) {
-            if height == 0 {
-                let leaf = index::leaf(page, &body, self.last.as_ref()).map_err(|e| self.objects.damaged(&e))?;
-                for entry in &leaf {
-                    self.admit(entry).map_err(|why| ReadError::Damaged { key: self.objects.key(page.object), why })?;
-                }
-                self.last = leaf.last().map(|e| e.path.clone()).or(self.last.take());
-                self.ready.extend(leaf);
-            } else {
+        if height == 0 {
+            self.leaves(&pages, &bodies)?;
+        } else {
+            for (page, body) in pages.iter().zip(bodies) {
                 let node = index::node(page, &body).map_err(|e| self.objects.damaged(&e))?;
                 below.extend(node.into_iter().map(|(_, page)| Waiting { page, height: height - 1 }));
             }
         }
+        self.waiting.drain(..group);
         for waiting in below.into_iter().rev() {
             self.waiting.push_front(waiting);
         }
         self.leaves.extend(pages);
         Ok(())
     }
+
+    fn leaves(&mut self, pages: &[PageRef], bodies: &[Vec<u8>]) -> Result<(), ReadError> {
+        let (mut last, mut folders, mut ready) = (self.last.clone(), self.folders.clone(), vec![]);
+        for (page, body) in pages.iter().zip(bodies) {
+            let leaf = index::leaf(page, body, last.as_ref()).map_err(|e| self.objects.damaged(&e))?;
+            for entry in &leaf {
+                admit(&mut folders, entry)
+                    .map_err(|why| ReadError::Damaged { key: self.objects.key(page.object), why })?;
+            }
+            last = leaf.last().map(|e| e.path.clone()).or(last);
+            ready.extend(leaf);
+        }
+        (self.last, self.folders) = (last, folders);
+        self.ready.extend(ready);
+        Ok(())
+    }
+}
+
+/// What is in a folder must follow that folder's own entry: otherwise it could stand behind a link that leads anywhere.
+fn admit(folders: &mut Vec<RelPath>, entry: &Entry) -> Result<(), String> {
+    let parent = entry.path.parent();
+    while folders.last().is_some_and(|folder| Some(folder) != parent.as_ref()) {
+        folders.pop();
+    }
+    if folders.is_empty() && parent.is_some() {
+        return Err(format!("{} is in no folder of the archive", entry.path));
+    }
+    if entry.kind == Kind::Folder {
+        folders.push(entry.path.clone());
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -54,8 +54,8 @@ pub struct Step<F> {
 pub fn steps<F: Clone>(wanted: &[Wanted<F>], largest: u64) -> Vec<Step<F>> {
     let mut by_frame: BTreeMap<FrameRef, Vec<Piece<F>>> = BTreeMap::new();
     for want in wanted {
-        if let Extent::Stored { frame, at, hashes } = &want.extent {
-            by_frame.entry(*frame).or_default().push(piece(want, *at, hashes));
+        if let Some((frame, piece)) = want.clone().into_piece() {
+            by_frame.entry(frame).or_default().push(piece);
         }
     }
     let frames: Vec<FrameRef> = by_frame.keys().copied().collect();
@@ -69,16 +69,13 @@ pub fn steps<F: Clone>(wanted: &[Wanted<F>], largest: u64) -> Vec<Step<F>> {
         .collect()
 }
 
-fn piece<F: Clone>(want: &Wanted<F>, at: u32, hashes: &[ChunkHash]) -> Piece<F> {
-    let Wanted { file, size, chunk_size, first, .. } = want;
-    let lengths = (0..hashes.len() as u64).map(|n| chunk::length(*size, *chunk_size, first + n));
-    Piece {
-        file: file.clone(),
-        offset: first * u64::from(*chunk_size),
-        at,
-        length: lengths.sum(),
-        chunk_size: *chunk_size,
-        hashes: hashes.to_vec(),
+impl<F> Wanted<F> {
+    /// The frame that holds it, and the part of that frame; `None` for a hole.
+    pub fn into_piece(self) -> Option<(FrameRef, Piece<F>)> {
+        let Self { file, size, chunk_size, first, extent } = self;
+        let Extent::Stored { frame, at, hashes } = extent else { return None };
+        let length = (0..hashes.len() as u64).map(|n| chunk::length(size, chunk_size, first + n)).sum();
+        Some((frame, Piece { file, offset: first * u64::from(chunk_size), at, length, chunk_size, hashes }))
     }
 }
 

@@ -45,7 +45,7 @@ class Perennial(System):
         return self._perennial(onto, "backup", "restore", "--replace", "--yes")
 
     def verify(self) -> Command:
-        return self._perennial(self.place.tree, "backup", "verify")
+        return self._perennial(self.place.tree, "backup", "verify", "--again")
 
     def _perennial(self, data: Path, *words: str) -> Command:
         return self.command(
