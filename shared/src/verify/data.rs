@@ -177,7 +177,7 @@ fn plain(
         ReadError::Damaged { why, .. } => why,
         ReadError::Store(e) => e.to_string(),
     })?;
-    decompressor.decompress(objects.algorithm(frame.object), opened).map_err(|e| e.to_string())
+    decompressor.decompress(objects.algorithm(frame.object), &opened).map_err(|e| e.to_string())
 }
 
 impl Found {
