@@ -248,7 +248,7 @@ impl Walk {
         Ok(())
     }
 
-    fn leaves(&mut self, pages: &[PageRef], bodies: &[Vec<u8>]) -> Result<(), ReadError> {
+    fn leaves(&mut self, pages: &[PageRef], bodies: &[Bytes]) -> Result<(), ReadError> {
         let (mut last, mut folders, mut ready) = (self.last.clone(), self.folders.clone(), vec![]);
         for (page, body) in pages.iter().zip(bodies) {
             let leaf = index::leaf(page, body, last.as_ref()).map_err(|e| self.objects.damaged(&e))?;
