@@ -81,18 +81,23 @@ pub async fn stage(request: &Request) -> Result<(), RestoreError> {
     let (out, work) = mpsc::channel::<Work>(FETCHES);
     let planner = Planner::new(request.clone(), Handle::current(), out);
     let planning = tokio::task::spawn_blocking(move || planner.run());
-    ReceiverStream::new(work).map(|work| bring(request, work)).buffer_unordered(FETCHES).try_collect::<()>().await?;
+    ReceiverStream::new(work)
+        // Each in a task of its own: receiving is a core's work, too.
+        .map(|work| tokio::spawn(bring(request.objects.clone(), Arc::clone(&request.progress), work)))
+        .buffer_unordered(FETCHES)
+        .map(|done| done.map_err(std::io::Error::other)?)
+        .try_collect::<()>()
+        .await?;
     planning.await.map_err(std::io::Error::other)??;
     finish_folders(request).await
 }
 
 /// Fetches what one step needs and writes it.
-async fn bring(request: &Request, work: Work) -> Result<(), RestoreError> {
+async fn bring(objects: Objects, progress: Arc<Counters>, work: Work) -> Result<(), RestoreError> {
     let fetch = &work.fetch;
-    let bytes = request.objects.range(fetch.object, fetch.offset, fetch.length).await?;
-    request.progress.fetched.fetch_add(fetch.length, Ordering::Relaxed);
-    request.progress.requests.fetch_add(1, Ordering::Relaxed);
-    let (objects, progress) = (request.objects.clone(), Arc::clone(&request.progress));
+    let bytes = objects.range(fetch.object, fetch.offset, fetch.length).await?;
+    progress.fetched.fetch_add(fetch.length, Ordering::Relaxed);
+    progress.requests.fetch_add(1, Ordering::Relaxed);
     let writing = tokio::task::spawn_blocking(move || write::frames(&objects, &bytes, work, &progress));
     writing.await.map_err(std::io::Error::other)?
 }

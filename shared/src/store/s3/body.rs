@@ -13,9 +13,12 @@ use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
 use crate::store::{Meta, Reader, StoreError};
 
+const LARGEST_HINT: u64 = 64 << 20;
+
 /// The whole body.
 pub(super) async fn whole(body: ByteStream, meta: &Meta, location: &str) -> Result<Bytes, StoreError> {
-    let mut bytes = Vec::new();
+    // Growing step by step would copy megabytes again and again; what was announced is only a hint.
+    let mut bytes = Vec::with_capacity(usize::try_from(meta.size.min(LARGEST_HINT)).unwrap_or_default());
     match stream(body, meta.clone(), location.to_owned()).read_to_end(&mut bytes).await {
         Ok(_) => Ok(bytes.into()),
         Err(error) => Err(StoreError::from_read(error, &meta.key, location)),
