@@ -76,7 +76,7 @@ impl World {
         );
         let request = request(&self.store, &id, self.folder.path(), parent.as_ref());
         let archived = archive(request).await.expect("archived");
-        let manifest = manifest(id, archived, parent.as_ref());
+        let manifest = manifest(&id, archived, parent.as_ref());
         self.repository().create_manifest(&manifest).await.expect("stored");
         self.repository().publish(&manifest, Some("i-0aaaaaaaaaaaaaaaa"), now(0)).await.expect("published");
         self.made.push(manifest);
@@ -123,7 +123,7 @@ fn request(store: &Arc<dyn Store>, id: &BackupId, folder: &Path, parent: Option<
     }
 }
 
-fn manifest(id: BackupId, archived: Archived, parent: Option<&Manifest>) -> Manifest {
+fn manifest(id: &BackupId, archived: Archived, parent: Option<&Manifest>) -> Manifest {
     let chain = parent.and_then(|p| p.archive.as_ref());
     let archive = Archive {
         base: chain.map_or_else(|| id.clone(), |c| c.base.clone()),
@@ -144,7 +144,7 @@ fn manifest(id: BackupId, archived: Archived, parent: Option<&Manifest>) -> Mani
         objects: archived.objects,
         archive: Some(archive),
         engine: "files".into(),
-        ..example(&id, &[])
+        ..example(id, &[])
     }
 }
 
@@ -341,6 +341,35 @@ async fn a_store_that_fails_is_never_damage() {
         assert_eq!(report.verdict, expected, "{failed}: {report:?}");
         assert!(report.damaged.is_empty());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_interrupted_goes_on_where_it_ended() {
+    let world = World::new().await;
+    let inner = Arc::clone(&world.store);
+    let full = world.verify(1, &part("1/1")).await;
+    let key = world.own(0)[1].clone();
+    let mut less = 0;
+    for step in 0..40 {
+        for record in inner.list("verifications/").await.expect("listed") {
+            inner.delete(&record.key).await.expect("deleted");
+        }
+        let faulty = Arc::new(FaultyStore::at(Arc::clone(&inner), [(step, Fault::Before)]));
+        let broken = Repository::new(Arc::<FaultyStore>::clone(&faulty), Engine::Files);
+        let id = &world.made[1].backup_id;
+        let first = verify::one(&broken, id, now(0), &part("1/1")).await;
+        if !faulty.log().get(step).is_some_and(|l| l.starts_with(&format!("read_range {key}"))) {
+            continue;
+        }
+        assert_eq!(first.verdict, Verdict::CouldNotTell);
+        let second = world.verify(1, &part("1/1")).await;
+        assert_eq!(second.verdict, Verdict::Good);
+        assert!(first.frames + second.frames >= full.frames && second.frames > 0, "{first:?} {second:?}");
+        let own = world.own(1)[1].clone();
+        let size = inner.head(&own).await.expect("there").size;
+        less += usize::from(second.bytes_read + size < full.bytes_read);
+    }
+    assert!(less > 0, "what stood before the failure was read again each time");
 }
 
 /// Bytes that were damaged on their way are asked for once more.

@@ -66,20 +66,17 @@ fn text(report: &Report, depth: Depth) -> String {
         Verdict::Damaged => "NOT GOOD",
         Verdict::CouldNotTell => "could not tell",
     };
-    let mut text = format!("{id}: {word}\n{}\n", looked_at(report, depth));
+    let mut said = vec![format!("{id}: {word}"), looked_at(report, depth)];
     if report.files > 0 {
-        text.push_str(&format!(
-            "{} files in the index, {} frames and {} chunks of them read\n",
-            report.files, report.frames, report.chunks
-        ));
+        let Report { files, frames, chunks, .. } = report;
+        said.push(format!("{files} files in the index, {frames} frames and {chunks} chunks of them read"));
     }
     if report.from_records > 0 {
         let known = bytes(report.from_records);
-        text.push_str(&format!("{known} were right within the last 30 days and not read again (--again reads them)\n"));
+        said.push(format!("{known} were right within the last 30 days and not read again (--again reads them)"));
     }
-    text.push_str(&lines(&report.notes));
-    text.push_str(&lines(&report.findings));
-    text
+    said.extend(report.notes.iter().chain(&report.findings).cloned());
+    lines(&said)
 }
 
 fn looked_at(report: &Report, depth: Depth) -> String {

@@ -219,7 +219,9 @@ mod tests {
     fn shuffled(mut frames: Vec<FrameRef>, seed: &[u32]) -> Vec<FrameRef> {
         let mut lanes: BTreeMap<u32, Vec<FrameRef>> = BTreeMap::new();
         frames.reverse();
-        frames.iter().for_each(|f| lanes.entry(f.object).or_default().push(*f));
+        for frame in &frames {
+            lanes.entry(frame.object).or_default().push(*frame);
+        }
         let mut out = vec![];
         for n in (0..).take(frames.len()) {
             let live: Vec<_> = lanes.iter().filter(|(_, l)| !l.is_empty()).map(|(o, _)| *o).collect();

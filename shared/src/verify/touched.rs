@@ -38,7 +38,9 @@ pub(super) async fn add(repository: &Repository, report: &mut Report) {
     }
     drop(asked);
     let lines: Vec<_> = report.damaged.iter().map(|d| line(&d.object, d.places, d.what.len(), &d.backups)).collect();
-    lines.into_iter().for_each(|line| report.note(Verdict::Damaged, line));
+    for line in lines {
+        report.note(Verdict::Damaged, line);
+    }
 }
 
 fn with_manifest(folders: &BTreeMap<String, Vec<Meta>>) -> Vec<BackupId> {
