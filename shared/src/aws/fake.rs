@@ -180,6 +180,11 @@ impl FakeAws {
         self.state().faults.push(AwsError { call, kind, code: format!("{kind:?}"), message: "injected".into() });
     }
 
+    /// Makes AWS refuse the next `call` with this code.
+    pub fn fail_next_with(&self, call: &'static str, code: &str) {
+        self.state().faults.push(error(call, AwsErrorKind::of_code(code), code, "injected".into()));
+    }
+
     /// Makes the next `call` do what it should and its reply get lost.
     pub fn lose_next(&self, call: &'static str) {
         self.state().lost.insert(call);

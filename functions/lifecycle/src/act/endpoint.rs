@@ -38,7 +38,7 @@ impl Actor<'_> {
             Step::Associate { allocation, interface } => ec2.associate(allocation, interface, true).await?,
             Step::Disassociate { association } => gone_is_done(ec2.disassociate(association).await)?,
             Step::Attach { interface, device_index } => {
-                unless(ec2.attach(interface, instance, *device_index).await, IN_USE)?;
+                unless(ec2.attach(interface, instance, *device_index).await, &[IN_USE, INCORRECT_STATE])?;
                 self.until_settled(interface).await?;
             }
             Step::Keep { interface, attachment } => gone_is_done(ec2.keep(interface, attachment).await)?,
@@ -59,7 +59,7 @@ impl Actor<'_> {
         if force {
             tracing::warn!(interface, attachment, "the guest did not let go of the interface; it is taken by force");
         }
-        unless(gone_is_done(self.services.ec2.detach(attachment, force).await), INCORRECT_STATE)?;
+        unless(gone_is_done(self.services.ec2.detach(attachment, force).await), &[INCORRECT_STATE])?;
         Ok(())
     }
 
@@ -78,10 +78,11 @@ impl Actor<'_> {
     }
 }
 
-/// An error with this code means that somebody else got there first, or that EC2 is still at it: the next look shows it.
-fn unless(done: Result<(), AwsError>, code: &str) -> Result<(), AwsError> {
+/// An error with such a code means that the world moved since it was looked at (somebody else was first, EC2 is still at it, the
+/// instance died): the next look shows it.
+fn unless(done: Result<(), AwsError>, codes: &[&str]) -> Result<(), AwsError> {
     match done {
-        Err(e) if e.code == code => {
+        Err(e) if codes.contains(&&*e.code) => {
             tracing::info!(error = %e, "looked too late");
             Ok(())
         }
