@@ -15,7 +15,7 @@ use perennial_shared::encryption::{DataKey, keyring};
 use perennial_shared::id::{BackupId, Generation};
 use perennial_shared::manifest::{self, Archive, ArchiveObject, BackupKind, Manifest};
 use perennial_shared::pointer::PointerState;
-use perennial_shared::repository::RepositoryError;
+use perennial_shared::repository::{Repository, RepositoryError};
 use perennial_shared::store::StoreError;
 
 use super::chain::{self, Decision, Newest};
@@ -121,6 +121,10 @@ impl Work<'_> {
         let state = self.context.state()?;
         let mut uploads =
             Uploads::take_up(&state, &*self.context.repository.shared_store(), generation, parent_id.as_ref()).await?;
+        if uploads.taken_up() && self.is_described(uploads.backup_id()).await? {
+            // The interrupted run came as far as the manifest, which is never written again.
+            uploads = Uploads::begin(&state, BackupId::new(Timestamp::now(), generation), parent_id.as_ref())?;
+        }
         let key = self.key(parent.as_ref(), &uploads).await?;
         let archived = loop {
             let id = uploads.backup_id().clone();
@@ -147,6 +151,14 @@ impl Work<'_> {
             archive.key_id = key.map(|k| k.id().to_string());
         }
         Ok((manifest, findings))
+    }
+
+    async fn is_described(&self, id: &BackupId) -> Result<bool, Failure> {
+        match self.context.repository.store().head(&Repository::manifest_key(id)).await {
+            Ok(_) => Ok(true),
+            Err(StoreError::NotFound { .. }) => Ok(false),
+            Err(e) => Err(e.into()),
+        }
     }
 
     /// The chain's key: the parent's, the interrupted run's, or a new one, which is stored, wrapped, before anything is encrypted by it.

@@ -1,6 +1,7 @@
 //! `perennial backup list`
 
 use jiff::Timestamp;
+use perennial_shared::manifest::BackupKind;
 use perennial_shared::resolve::{Candidate, Resolution, Source, resolve};
 use serde::Serialize;
 
@@ -23,6 +24,7 @@ struct Entry {
     latest: bool,
     started_at: Option<Timestamp>,
     size_bytes: Option<u64>,
+    kind: Option<&'static str>,
     objects: Option<u64>,
     reason: Option<String>,
     generation: Option<u32>,
@@ -48,20 +50,25 @@ fn entry(candidate: &Candidate) -> Entry {
         latest: candidate.source == Source::Pointer,
         started_at: manifest.map(|m| m.started_at),
         size_bytes: manifest.map(|m| m.size_bytes),
-        objects: manifest.map(|m| m.collections.iter().map(|c| c.count_after).sum()),
+        kind: manifest.map(|m| if m.kind == BackupKind::Base { "base" } else { "increment" }),
+        objects: manifest.map(|m| match &m.archive {
+            Some(archive) => archive.files,
+            None => m.collections.iter().map(|c| c.count_after).sum(),
+        }),
         reason: manifest.map(|m| format!("{:?}", m.reason).to_lowercase()),
         generation: manifest.map(|m| m.generation.0),
     }
 }
 
 fn text(listing: &Listing) -> String {
-    let mut rows = vec![["BACKUP", "AGE", "SIZE", "OBJECTS", "REASON", ""].map(String::from).to_vec()];
+    let mut rows = vec![["BACKUP", "AGE", "KIND", "SIZE", "OBJECTS", "REASON", ""].map(String::from).to_vec()];
     let now = Timestamp::now();
     for entry in &listing.backups {
         let or = |text: Option<String>| text.unwrap_or_else(|| "?".into());
         rows.push(vec![
             entry.backup_id.clone(),
             or(entry.started_at.map(|at| age(now.duration_since(at).as_secs()))),
+            or(entry.kind.map(String::from)),
             or(entry.size_bytes.map(bytes)),
             or(entry.objects.map(|n| n.to_string())),
             or(entry.reason.clone()),
