@@ -274,13 +274,19 @@ async fn a_step_that_aws_refuses_is_told_with_its_own_words() {
 }
 
 #[tokio::test]
-async fn an_instance_that_dies_just_before_it_is_attached_to_is_no_reason_to_call_somebody() {
-    let (mut world, new) = replacing(Kind::NetworkInterface).await;
-    world.tick().await;
-    world.agent(Ok(None)).await;
-    world.aws.fail_next_with("ec2:AttachNetworkInterface", "IncorrectState");
-    world.tick().await;
-    assert!(!told(&world, "the address could not be moved"));
-    world.settle().await;
-    assert_eq!(world.aws.holder(), Some(new));
+async fn an_instance_that_dies_just_before_it_gets_the_address_is_no_reason_to_call_somebody() {
+    for (kind, call, code) in [
+        (Kind::ElasticIp, "ec2:AssociateAddress", "InvalidInstanceID"),
+        (Kind::NetworkInterface, "ec2:AttachNetworkInterface", "IncorrectState"),
+        (Kind::PrivateIp, "ec2:AssignPrivateIpAddresses", "InvalidNetworkInterfaceID.NotFound"),
+    ] {
+        let (mut world, new) = replacing(kind).await;
+        world.tick().await;
+        world.agent(Ok(None)).await;
+        world.aws.fail_next_with(call, code);
+        world.tick().await;
+        assert!(!told(&world, "the address could not be moved"), "{kind:?}");
+        world.settle().await;
+        assert_eq!(world.aws.holder(), Some(new), "{kind:?}");
+    }
 }

@@ -15,6 +15,10 @@ use crate::world::Detaching;
 /// EC2 needs a few seconds to attach or detach.
 const LOOKS: u32 = 15;
 
+/// What EC2 says when the world moved on since it was looked at: somebody else was first, EC2 is still at it, the instance died.
+const MOVED_ON: [&str; 5] =
+    [IN_USE, INCORRECT_STATE, "IncorrectInstanceState", "InvalidInstanceID", "InvalidNetworkInterfaceID.NotFound"];
+
 impl Actor<'_> {
     pub(super) async fn endpoint(self, instance: &str, step: &Step) -> Result<(), ActError> {
         match self.step(instance, step).await {
@@ -35,10 +39,12 @@ impl Actor<'_> {
         let ec2 = self.services.ec2;
         match step {
             Step::Allocate { key, value } => drop(ec2.allocate(key, value).await?),
-            Step::Associate { allocation, interface } => ec2.associate(allocation, interface, true).await?,
+            Step::Associate { allocation, interface } => {
+                looked_too_early(ec2.associate(allocation, interface, true).await)?;
+            }
             Step::Disassociate { association } => gone_is_done(ec2.disassociate(association).await)?,
             Step::Attach { interface, device_index } => {
-                unless(ec2.attach(interface, instance, *device_index).await, &[IN_USE, INCORRECT_STATE])?;
+                looked_too_early(ec2.attach(interface, instance, *device_index).await)?;
                 self.until_settled(interface).await?;
             }
             Step::Keep { interface, attachment } => gone_is_done(ec2.keep(interface, attachment).await)?,
@@ -46,7 +52,7 @@ impl Actor<'_> {
                 self.detach(instance, interface, attachment, *force).await?;
                 self.until_settled(interface).await?;
             }
-            Step::Assign { interface, address } => ec2.assign(interface, *address).await?,
+            Step::Assign { interface, address } => looked_too_early(ec2.assign(interface, *address).await)?,
             Step::Unassign { interface, address } => gone_is_done(ec2.unassign(interface, *address).await)?,
         }
         Ok(())
@@ -59,7 +65,7 @@ impl Actor<'_> {
         if force {
             tracing::warn!(interface, attachment, "the guest did not let go of the interface; it is taken by force");
         }
-        unless(gone_is_done(self.services.ec2.detach(attachment, force).await), &[INCORRECT_STATE])?;
+        looked_too_early(gone_is_done(self.services.ec2.detach(attachment, force).await))?;
         Ok(())
     }
 
@@ -78,12 +84,11 @@ impl Actor<'_> {
     }
 }
 
-/// An error with such a code means that the world moved since it was looked at (somebody else was first, EC2 is still at it, the
-/// instance died): the next look shows it.
-fn unless(done: Result<(), AwsError>, codes: &[&str]) -> Result<(), AwsError> {
+/// An error of [`MOVED_ON`] is none: the next look shows how it is now.
+fn looked_too_early(done: Result<(), AwsError>) -> Result<(), AwsError> {
     match done {
-        Err(e) if codes.contains(&&*e.code) => {
-            tracing::info!(error = %e, "looked too late");
+        Err(e) if MOVED_ON.contains(&&*e.code) => {
+            tracing::info!(error = %e, "the world moved on");
             Ok(())
         }
         other => other,
