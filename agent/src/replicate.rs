@@ -141,8 +141,32 @@ async fn follow(from: &Repository, to: &Repository) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What `restore` brings from the target's repository, else from the first replica that can be read, and then why from there.
+pub async fn from_where_it_can<T>(
+    context: &Context,
+    watch: &dyn Watch,
+    restore: impl AsyncFn(&Context) -> Result<T, Failure>,
+) -> Result<(T, Option<String>), Failure> {
+    let mut failure = match restore(context).await {
+        Err(e) if may_fall_over(&e) => e,
+        result => return Ok((result?, None)),
+    };
+    let mut passed_over = vec![];
+    for replica in &context.target.replicas {
+        passed_over.push(failure.message.clone());
+        watch.see(&Progress::stage(format!("the backup cannot be restored ({failure}); trying {replica}")));
+        failure = match restore(&context.with_repository(replica)?).await {
+            Err(e) if may_fall_over(&e) => e,
+            result => {
+                return Ok((result?, Some(format!("restored from {replica}, because: {}", passed_over.join("; ")))));
+            }
+        };
+    }
+    Err(failure)
+}
+
 /// Whether another repository may help.
-pub fn may_fall_over(failure: &Failure) -> bool {
+fn may_fall_over(failure: &Failure) -> bool {
     failure.exit == Exit::CouldNotTell
         || ["BackupDamaged", "BackupIncomplete", "NotInRepository"].contains(&failure.code)
 }

@@ -11,9 +11,9 @@ use super::confirm::by_name;
 use super::table::lines;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
-use crate::replicate::may_fall_over;
+use crate::replicate::from_where_it_can;
 use crate::restore::{self, Restored, Wish, choose};
-use crate::watch::{Progress, Watch};
+use crate::watch::Watch;
 
 /// Restores the newest backup, or the one called `id`.
 pub async fn run(
@@ -24,41 +24,15 @@ pub async fn run(
     watch: &dyn Watch,
 ) -> Result<Outcome, Failure> {
     let _lock = context.state()?.lock(Duration::ZERO, || ()).await?;
-    let restored = from_where_it_can(context, id, wish, yes, watch).await?;
+    let bring = async |context: &Context| from(context, id, wish, yes, watch).await;
+    let (mut restored, elsewhere) = from_where_it_can(context, watch, bring).await?;
+    restored.findings.extend(elsewhere);
     let verb = if wish.dry_run { "would restore" } else { "restored" };
     let what = if context.target.engine == Engine::Files { "files" } else { "objects" };
     let mut text =
         format!("{verb} backup {} with {} {what} in {:.1} s\n", restored.backup_id, restored.objects, restored.seconds);
     text.push_str(&lines(&restored.findings));
     Outcome::new(text, &restored, Exit::Ok)
-}
-
-/// From the target's repository, else from the first replica that can be read.
-async fn from_where_it_can(
-    context: &Context,
-    id: Option<&BackupId>,
-    wish: &Wish,
-    yes: bool,
-    watch: &dyn Watch,
-) -> Result<Restored, Failure> {
-    let mut passed_over = vec![];
-    let mut failure = match from(context, id, wish, yes, watch).await {
-        Err(e) if may_fall_over(&e) => e,
-        result => return result,
-    };
-    for replica in &context.target.replicas {
-        passed_over.push(failure.message.clone());
-        watch.see(&Progress::stage(format!("the backup cannot be restored ({failure}); trying {replica}")));
-        failure = match from(&context.with_repository(replica)?, id, wish, yes, watch).await {
-            Ok(mut restored) => {
-                restored.findings.push(format!("restored from {replica}, because: {}", passed_over.join("; ")));
-                return Ok(restored);
-            }
-            Err(e) if may_fall_over(&e) => e,
-            Err(e) => return Err(e),
-        };
-    }
-    Err(failure)
 }
 
 async fn from(

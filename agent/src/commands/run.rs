@@ -9,7 +9,7 @@ mod progress;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use perennial_shared::id::{RunId, RunKind};
+use perennial_shared::id::{BackupId, RunId, RunKind};
 use perennial_shared::manifest::Reason;
 use perennial_shared::repository::{Claimed, RepositoryError};
 use perennial_shared::resolve::resolve;
@@ -21,7 +21,7 @@ use super::table::lines;
 use crate::backup;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
-use crate::replicate::{self, may_fall_over};
+use crate::replicate::{self, from_where_it_can};
 use crate::restore::{self, choose};
 use crate::watch::{All, Progress, Watch};
 use progress::Recorder;
@@ -111,24 +111,18 @@ async fn backup_run(context: &Context, claim: &Claim, reason: Reason, watch: &dy
 
 async fn restore_run(context: &Context, claim: &Claim, watch: &dyn Watch) -> Result<Done, Failure> {
     watch.see(&Progress::stage("reading the repository"));
-    let mut restored = restore_from(context, claim, watch).await;
-    for replica in &context.target.replicas {
-        match &restored {
-            Err(e) if may_fall_over(e) => {
-                watch.see(&Progress::stage(format!("the backup cannot be restored ({e}); trying {replica}")));
-                restored = restore_from(&context.with_repository(replica)?, claim, watch).await;
-            }
-            _ => break,
-        }
-    }
-    restored
+    let Some(id) = &claim.backup_id else {
+        // Only the target's own repository can tell that there was never a backup; an empty replica cannot.
+        return start_empty(context, resolve(&context.repository).await?.empty, watch).await;
+    };
+    let bring = async |context: &Context| restore_backup(context, claim, id, watch).await;
+    let (mut done, elsewhere) = from_where_it_can(context, watch, bring).await?;
+    done.findings.extend(elsewhere);
+    Ok(done)
 }
 
-async fn restore_from(context: &Context, claim: &Claim, watch: &dyn Watch) -> Result<Done, Failure> {
+async fn restore_backup(context: &Context, claim: &Claim, id: &BackupId, watch: &dyn Watch) -> Result<Done, Failure> {
     let resolution = resolve(&context.repository).await?;
-    let Some(id) = &claim.backup_id else {
-        return start_empty(context, resolution.empty, watch).await;
-    };
     let candidate = choose::candidate(&resolution, Some(id)).map_err(|e| Failure { code: "BackupIncomplete", ..e })?;
     let wish = restore::Wish { replace: claim.replace, ..restore::Wish::default() };
     let restored = restore::restore(context, candidate, &wish, watch).await?;
