@@ -233,37 +233,14 @@ impl Work<'_> {
         collections: Vec<manifest::Collection>,
         objects: Vec<manifest::ObjectEntry>,
     ) -> Manifest {
-        let target = &self.context.target;
-        let Capture { id: backup_id, started_at, took, .. } = capture;
-        let size_bytes = objects.iter().map(|o| o.size).sum::<u64>();
-        let path = format!("{}/backups/{backup_id}", self.context.repository.location().trim_end_matches('/'));
+        let Capture { id, started_at, took, .. } = capture;
+        let described = describe(self.context, self.wish, id, generation, took, objects);
         Manifest {
-            format: manifest::FORMAT,
-            latest_snapshot: backup_id.to_string(),
-            latest_snapshot_to_path: path.clone(),
-            latest_snapshot_size_in_mb: size_bytes.div_ceil(1 << 20),
-            latest_snapshot_upload_duration_in_seconds: took.as_secs() + u64::from(took.subsec_nanos() > 0),
-            backup_and_restore_path: target.data_dir.as_ref().map(|d| d.display().to_string()),
-            backup_id,
-            path,
-            target: target.name.clone(),
-            engine: target.engine.word().into(),
             engine_version: identity.version,
             host_name: identity.host_name,
-            method: "native".into(),
-            kind: BackupKind::Base,
-            parent: None,
-            reason: self.wish.reason,
-            generation,
-            owner: self.wish.instance.clone(),
             started_at,
-            finished_at: Timestamp::now(),
-            capture_seconds: took.as_secs_f64(),
-            size_bytes,
             collections,
-            objects,
-            archive: None,
-            tool_version: env!("CARGO_PKG_VERSION").into(),
+            ..described
         }
     }
 
@@ -275,6 +252,49 @@ impl Work<'_> {
         repository.publish(manifest, self.wish.instance.as_deref(), Timestamp::now()).await?;
         failpoint::reach("backup-published");
         Ok(())
+    }
+}
+
+/// The manifest of a base of the engine's own making, begun and ended now; what is different of another, its maker says.
+fn describe(
+    context: &Context,
+    wish: &Wish,
+    backup_id: BackupId,
+    generation: Generation,
+    took: Duration,
+    objects: Vec<manifest::ObjectEntry>,
+) -> Manifest {
+    let target = &context.target;
+    let now = Timestamp::now();
+    let size_bytes = objects.iter().map(|o| o.size).sum::<u64>();
+    let path = format!("{}/backups/{backup_id}", context.repository.location().trim_end_matches('/'));
+    Manifest {
+        format: manifest::FORMAT,
+        latest_snapshot: backup_id.to_string(),
+        latest_snapshot_to_path: path.clone(),
+        latest_snapshot_size_in_mb: size_bytes.div_ceil(1 << 20),
+        latest_snapshot_upload_duration_in_seconds: took.as_secs() + u64::from(took.subsec_nanos() > 0),
+        backup_and_restore_path: target.data_dir.as_ref().map(|d| d.display().to_string()),
+        backup_id,
+        path,
+        target: target.name.clone(),
+        engine: target.engine.word().into(),
+        engine_version: String::new(),
+        host_name: String::new(),
+        method: "native".into(),
+        kind: BackupKind::Base,
+        parent: None,
+        reason: wish.reason,
+        generation,
+        owner: wish.instance.clone(),
+        started_at: now,
+        finished_at: now,
+        capture_seconds: took.as_secs_f64(),
+        size_bytes,
+        collections: vec![],
+        objects,
+        archive: None,
+        tool_version: env!("CARGO_PKG_VERSION").into(),
     }
 }
 

@@ -20,7 +20,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::{StreamExt, TryStreamExt};
 use globset::GlobSet;
-use perennial_shared::archive::entry::Kind;
 use perennial_shared::archive::index::Root;
 use perennial_shared::archive::objects::{Objects, ReadError};
 use tokio::runtime::Handle;
@@ -88,8 +87,8 @@ pub async fn stage(request: &Request) -> Result<(), RestoreError> {
         .map(|done| done.map_err(std::io::Error::other)?)
         .try_collect::<()>()
         .await?;
-    planning.await.map_err(std::io::Error::other)??;
-    finish_folders(request).await
+    let folders = planning.await.map_err(std::io::Error::other)??;
+    finish_folders(request.staging.clone(), folders).await
 }
 
 /// Fetches what one step needs and writes it.
@@ -103,15 +102,7 @@ async fn bring(objects: Objects, progress: Arc<Counters>, work: Work) -> Result<
 }
 
 /// Folders get their modes and times last: writing into them would change both.
-async fn finish_folders(request: &Request) -> Result<(), RestoreError> {
-    let mut walk = request.objects.walk(&request.root);
-    let mut folders = vec![];
-    while let Some(entry) = walk.next().await? {
-        if entry.kind == Kind::Folder && request.wants(entry.path.as_path()) {
-            folders.push(Folder::of(entry));
-        }
-    }
-    let staging = request.staging.clone();
+async fn finish_folders(staging: PathBuf, folders: Vec<Folder>) -> Result<(), RestoreError> {
     let finishing = tokio::task::spawn_blocking(move || {
         // From below, because a folder may forbid to look into it.
         folders.iter().rev().try_for_each(|folder| folder.finish(&staging))?;

@@ -13,13 +13,13 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use perennial_shared::encryption::{DataKey, keyring};
 use perennial_shared::id::{BackupId, Generation};
-use perennial_shared::manifest::{self, Archive, ArchiveObject, BackupKind, Manifest};
+use perennial_shared::manifest::{Archive, ArchiveObject, BackupKind, Manifest};
 use perennial_shared::pointer::PointerState;
 use perennial_shared::repository::{Repository, RepositoryError};
 use perennial_shared::store::StoreError;
 
 use super::chain::{self, Decision, Newest};
-use super::{Made, Wish, owner};
+use super::{Made, Wish, describe, owner};
 use crate::archive::create::{self, ArchiveError, Archived, Request};
 use crate::archive::source::Source;
 use crate::archive::upload::UploadOptions;
@@ -226,9 +226,6 @@ impl Work<'_> {
         parent: Option<Manifest>,
         took: Duration,
     ) -> Manifest {
-        let target = &self.context.target;
-        let size_bytes = archived.objects.iter().map(|o| o.size).sum::<u64>();
-        let path = format!("{}/backups/{backup_id}", self.context.repository.location().trim_end_matches('/'));
         let (kind, because) = match decision {
             Decision::Base(why) => (BackupKind::Base, why),
             Decision::Increment(why) => (BackupKind::Incremental, why),
@@ -246,33 +243,13 @@ impl Work<'_> {
             objects: archived.table,
             key_id: None,
         };
+        let described = describe(self.context, self.wish, backup_id, generation, took, archived.objects);
         Manifest {
-            format: manifest::FORMAT,
-            latest_snapshot: backup_id.to_string(),
-            latest_snapshot_to_path: path.clone(),
-            latest_snapshot_size_in_mb: size_bytes.div_ceil(1 << 20),
-            latest_snapshot_upload_duration_in_seconds: took.as_secs() + u64::from(took.subsec_nanos() > 0),
-            backup_and_restore_path: target.data_dir.as_ref().map(|d| d.display().to_string()),
-            backup_id,
-            path,
-            target: target.name.clone(),
-            engine: target.engine.word().into(),
-            engine_version: String::new(),
-            host_name: String::new(),
             method: "archive".into(),
             kind,
             parent: parent.map(|p| p.backup_id),
-            reason: self.wish.reason,
-            generation,
-            owner: self.wish.instance.clone(),
-            started_at: Timestamp::now(),
-            finished_at: Timestamp::now(),
-            capture_seconds: took.as_secs_f64(),
-            size_bytes,
-            collections: vec![],
-            objects: archived.objects,
             archive: Some(archive),
-            tool_version: env!("CARGO_PKG_VERSION").into(),
+            ..described
         }
     }
 

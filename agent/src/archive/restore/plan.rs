@@ -11,7 +11,7 @@ use perennial_shared::archive::plan::{self, Step, Wanted};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use super::write::{self, Target};
+use super::write::{self, Folder, Target};
 use super::{Request, RestoreError};
 
 /// Bytes of one request.
@@ -32,13 +32,15 @@ pub(super) struct Planner {
     out: mpsc::Sender<Work>,
     dry: bool,
     window: Vec<Wanted<Arc<Target>>>,
+    /// Folders that were made, to be finished when everything in them is.
+    folders: Vec<Folder>,
     bytes: u64,
     chunks: u64,
 }
 
 impl Planner {
     pub(super) fn new(request: Request, handle: Handle, out: mpsc::Sender<Work>) -> Self {
-        Self { request, handle, out, dry: false, window: vec![], bytes: 0, chunks: 0 }
+        Self { request, handle, out, dry: false, window: vec![], folders: vec![], bytes: 0, chunks: 0 }
     }
 
     /// Writes nothing.
@@ -46,15 +48,16 @@ impl Planner {
         Self { dry: true, ..self }
     }
 
-    pub(super) fn run(mut self) -> Result<(), RestoreError> {
+    /// Plans everything, and tells which folders were made.
+    pub(super) fn run(mut self) -> Result<Vec<Folder>, RestoreError> {
         let mut walk = self.request.objects.walk(&self.request.root);
         while let Some(entry) = self.handle.block_on(walk.next())? {
             if !self.entry(entry)? {
-                return Ok(());
+                return Ok(vec![]);
             }
         }
         self.flush();
-        Ok(())
+        Ok(self.folders)
     }
 
     /// Whether anybody still wants the plan.
@@ -65,6 +68,7 @@ impl Planner {
             Kind::Folder if !self.dry && wanted => {
                 self.make_parents(&full)?;
                 write::make_folder(&full)?;
+                self.folders.push(Folder::of(entry));
             }
             Kind::Link(to) if !self.dry && wanted => {
                 self.make_parents(&full)?;

@@ -229,9 +229,6 @@ impl Folder {
 
     pub(super) fn finish(&self, staging: &Path) -> io::Result<()> {
         let full = self.0.path.under(staging);
-        if !full.exists() {
-            return Ok(()); // nothing in it was selected
-        }
         let finish = || give(&File::open(&full)?, &self.0);
         finish().map_err(|e| named(&full, &e))
     }
