@@ -1,10 +1,10 @@
-//! Programs of the user's that are run around captures and restores.
+//! Programs that are run: the user's own around captures and restores, and those that start and stop the engine.
 
 use std::io::{self, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
 use crate::failure::{Exit, Failure};
@@ -16,11 +16,21 @@ const LATE: Duration = Duration::from_secs(1);
 
 /// Runs `words`, a program and its arguments; none is fine. `setting` is what the failure calls it.
 pub async fn run(setting: &str, words: &[String], patience: Duration) -> Result<(), Failure> {
-    let Some((program, arguments)) = words.split_first() else { return Ok(()) };
+    spawn(setting, words, Stdio::null(), patience).await.map(|_| ())
+}
+
+/// Like [`run`], and tells what the program printed: the end of it, if it was much.
+pub async fn output(setting: &str, words: &[String], patience: Duration) -> Result<String, Failure> {
+    spawn(setting, words, Stdio::piped(), patience).await
+}
+
+async fn spawn(setting: &str, words: &[String], stdout: Stdio, patience: Duration) -> Result<String, Failure> {
+    let Some((program, arguments)) = words.split_first() else { return Ok(String::new()) };
     let failed = |why: String| Failure::new(Exit::Failed, "CommandFailed", format!("`{setting}` ({program}): {why}"));
     let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command.args(arguments).stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|e| failed(e.to_string()))?;
+    let printed = child.stdout.take().map(|pipe| spawn_blocking(move || last_of(pipe)));
     let complaint = child.stderr.take().map(|pipe| spawn_blocking(move || last_of(pipe)));
     let Some(status) = ended(&mut child, patience).await.map_err(|e| failed(e.to_string()))? else {
         let _ = child.kill();
@@ -28,14 +38,15 @@ pub async fn run(setting: &str, words: &[String], patience: Duration) -> Result<
         return Err(failed(format!("did not end within {} s and was stopped", patience.as_secs_f32())));
     };
     if status.success() {
-        return Ok(());
+        return Ok(said(printed).await);
     }
-    let said = match complaint {
-        // A process that it left behind may hold the pipe.
-        Some(complaint) => timeout(LATE, complaint).await.ok().and_then(Result::ok).unwrap_or_default(),
-        None => String::new(),
-    };
-    Err(failed(format!("{status}: {said}")))
+    Err(failed(format!("{status}: {}", said(complaint).await)))
+}
+
+/// What came through a pipe. A process that the program left behind may hold it.
+async fn said(pipe: Option<JoinHandle<String>>) -> String {
+    let Some(pipe) = pipe else { return String::new() };
+    timeout(LATE, pipe).await.ok().and_then(Result::ok).unwrap_or_default()
 }
 
 async fn ended(child: &mut Child, patience: Duration) -> io::Result<Option<ExitStatus>> {
@@ -70,6 +81,7 @@ mod tests {
         let patience = Duration::from_secs(10);
         run("x", &[], patience).await.expect("nothing to do");
         run("x", &words(&["/bin/sh", "-c", "exit 0"]), patience).await.expect("done");
+        assert_eq!(output("x", &words(&["/bin/echo", "7"]), patience).await.expect("printed"), "7");
         let failed =
             run("x", &words(&["/bin/sh", "-c", "echo no room >&2; exit 3"]), patience).await.expect_err("failed");
         assert!(failed.message.contains("no room") && failed.message.contains('3'), "{failed}");

@@ -10,11 +10,14 @@ use perennial_shared::manifest::Archive;
 use perennial_shared::repository::Repository;
 use perennial_shared::secret;
 use perennial_shared::settings::{
-    self, EncryptionSettings, Engine as Kind, KeySettings, RepositorySettings, SecretSource, Target,
+    self, EncryptionSettings, Engine as Kind, KeySettings, Method, RepositorySettings, SecretSource, Target,
 };
 
-use crate::engine::{Engine, Place, Root};
-use crate::engines::weaviate::{Options, Weaviate};
+use crate::engine::native::{Place, Root};
+use crate::engine::{Engine, FileBackup, NativeBackup};
+use crate::engines::qdrant::{self, Qdrant};
+use crate::engines::redis::{self, Redis};
+use crate::engines::weaviate::{self, Weaviate};
 use crate::failure::{Exit, Failure};
 use crate::instance;
 use crate::state::State;
@@ -81,20 +84,68 @@ impl Context {
 
     /// The target's engine, with its API key. Nothing is asked of it yet.
     pub async fn engine(&self) -> Result<Box<dyn Engine>, Failure> {
+        self.database().await?.ok_or_else(|| {
+            let message = "this target is a folder of files: there is no database to ask";
+            Failure::new(Exit::Usage, "NoDatabase", message)
+        })
+    }
+
+    /// Like [`Context::engine`]; `None` for a folder of files.
+    pub async fn database(&self) -> Result<Option<Box<dyn Engine>>, Failure> {
         let key = match &self.target.api_key {
             Some(source) => Some(secret::read(source, &SecretsManager::new(&self.aws)).await?),
             None => None,
         };
-        match self.target.engine {
+        let Target { url, data_dir, service, .. } = &self.target;
+        Ok(match self.target.engine {
             Kind::Weaviate => {
-                let options =
-                    Options { host_name: self.target.host_name.clone(), data_dir: self.target.data_dir.clone() };
-                Ok(Box::new(Weaviate::new(&self.target.url, key.as_ref(), options)?))
+                let options = weaviate::Options {
+                    host_name: self.target.host_name.clone(),
+                    data_dir: data_dir.clone(),
+                    service: service.clone(),
+                };
+                Some(Box::new(Weaviate::new(url, key.as_ref(), options)?))
             }
-            Kind::Files => {
-                let message = "this target is a folder of files: there is no database to ask";
-                Err(Failure::new(Exit::Usage, "NoDatabase", message))
+            Kind::Qdrant => {
+                let options = qdrant::Options { scratch: self.scratch()? };
+                Some(Box::new(Qdrant::new(url, key.as_ref(), options)?))
             }
+            Kind::Redis => {
+                let options = redis::Options {
+                    user: self.target.user.clone(),
+                    method: self.target.method,
+                    data_dir: data_dir.clone(),
+                    service: service.clone(),
+                };
+                Some(Box::new(Redis::new(url, key.as_ref(), options)?))
+            }
+            Kind::Files => None,
+        })
+    }
+
+    /// How the engine writes its backups itself, where the settings want that.
+    pub fn native<'a>(&self, engine: &'a dyn Engine) -> Option<&'a dyn NativeBackup> {
+        engine.native().filter(|_| self.target.method == Method::Native)
+    }
+
+    /// How the engine's files are captured.
+    pub fn files<'a>(&self, engine: &'a dyn Engine) -> Result<&'a dyn FileBackup, Failure> {
+        engine.files().ok_or_else(|| {
+            let message = format!("the files of {} cannot be archived", self.target.engine.word());
+            Failure::new(Exit::Usage, "NotAnArchive", message)
+        })
+    }
+
+    /// A folder for copies of the engine's data that are made on the way: beside the data folder, where that is known.
+    fn scratch(&self) -> Result<PathBuf, Failure> {
+        let beside = self
+            .target
+            .data_dir
+            .as_ref()
+            .and_then(|d| Some(d.parent()?.join(format!(".{}.perennial", self.target.name))));
+        match beside {
+            Some(folder) => Ok(folder),
+            None => Ok(self.state()?.folder().join("scratch")),
         }
     }
 

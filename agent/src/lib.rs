@@ -11,7 +11,8 @@
 //! | [`mod@restore`] | bringing one back and comparing it |
 //! | [`replicate`] | copies of a backup in further repositories |
 //! | [`cli`], [`commands`] | the command line and its verbs |
-//! | [`command`] | programs of the user's around captures and restores |
+//! | [`command`], [`service`] | programs that are run, and the engine's process |
+//! | [`check`] | what `doctor` looks at |
 //! | [`state`] | what is remembered on this machine |
 //! | [`instance`] | which EC2 instance this is |
 //! | [`watch`] | telling somebody how far a command is |
@@ -20,6 +21,7 @@
 
 pub mod archive;
 pub mod backup;
+pub mod check;
 pub mod cli;
 pub mod command;
 pub mod commands;
@@ -31,5 +33,6 @@ pub mod failure;
 pub mod instance;
 pub mod replicate;
 pub mod restore;
+pub mod service;
 pub mod state;
 pub mod watch;

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `lock` | held by the one command that changes something; the system lets go of it when the process ends |
 //! | `restore.json` | the last restore: which backup, and whether it was finished |
+//! | `capture.json` | what the engine wants to know of the last capture that was published |
 //! | `uploads.json` | the uploads of a backup that is being made |
 //!
 //! `restore.json` is written before anything is put into the engine, whole or not at all. So after a crash the next restore
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use perennial_shared::id::BackupId;
 use rustix::fs::{FlockOperation, flock};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::{Exit, Failure};
@@ -90,13 +92,36 @@ impl State {
         }
     }
 
+    /// The folder itself.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// The last restore; `None` when there was none.
     pub fn last_restore(&self) -> Result<Option<RestoreMarker>, Failure> {
-        let path = self.marker();
+        self.read("restore.json", "look what is in the engine")
+    }
+
+    /// Remembers a restore, before it begins and when it is done.
+    pub fn remember(&self, marker: &RestoreMarker) -> Result<(), Failure> {
+        self.write("restore.json", marker)
+    }
+
+    /// The last capture that was published from this machine, and what the engine wanted to be remembered of it.
+    pub fn last_capture(&self) -> Result<Option<(BackupId, serde_json::Value)>, Failure> {
+        self.read("capture.json", "the next capture reads everything")
+    }
+
+    /// Remembers a capture; only once it is published.
+    pub fn remember_capture(&self, id: &BackupId, value: &serde_json::Value) -> Result<(), Failure> {
+        self.write("capture.json", &(id, value))
+    }
+
+    fn read<T: DeserializeOwned>(&self, name: &str, advice: &str) -> Result<Option<T>, Failure> {
+        let path = self.folder.join(name);
         match std::fs::read(&path) {
             Ok(body) => serde_json::from_slice(&body).map(Some).map_err(|e| {
-                let message =
-                    format!("{} is damaged ({e}); look what is in the engine, then delete the file", path.display());
+                let message = format!("{} is damaged ({e}); {advice}, then delete the file", path.display());
                 Failure::new(Exit::Failed, "StateDamaged", message)
             }),
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
@@ -104,21 +129,17 @@ impl State {
         }
     }
 
-    /// Remembers a restore, before it begins and when it is done.
-    pub fn remember(&self, marker: &RestoreMarker) -> Result<(), Failure> {
-        let (path, new) = (self.marker(), self.folder.join("restore.json.new"));
+    /// Whole or not at all.
+    fn write<T: Serialize>(&self, name: &str, value: &T) -> Result<(), Failure> {
+        let (path, new) = (self.folder.join(name), self.folder.join(format!("{name}.new")));
         let write = || {
             let mut file = File::create(&new)?;
-            file.write_all(&serde_json::to_vec_pretty(marker)?)?;
+            file.write_all(&serde_json::to_vec_pretty(value)?)?;
             file.sync_all()?;
             std::fs::rename(&new, &path)?;
             File::open(&self.folder)?.sync_all()
         };
         write().map_err(|e| self.failed(&path, &e))
-    }
-
-    fn marker(&self) -> PathBuf {
-        self.folder.join("restore.json")
     }
 }
 

@@ -61,7 +61,7 @@ pub struct Manifest {
     pub engine_version: String,
     /// The engine's host name, under which alone the backup restores without mapping.
     pub host_name: String,
-    /// How the data was captured: `native` is the engine's own backup.
+    /// How the data was captured, as the settings call it: `native` is the engine's own backup.
     pub method: String,
     /// Base or incremental.
     pub kind: BackupKind,
@@ -184,7 +184,7 @@ impl Collection {
     }
 }
 
-/// A nearest-neighbour query by the vector of a stored object.
+/// A stored object: a nearest-neighbour query by its vector, a digest of what it holds, or both.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sample {
     /// Tenant it is asked of, in a collection that has tenants.
@@ -193,12 +193,15 @@ pub struct Sample {
     /// Which of the object's vectors, in a collection whose objects have several.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub vector: Option<String>,
-    /// Id of the object whose vector is searched for.
+    /// Id of the object.
     pub near_object: String,
-    /// How many answers were asked for.
+    /// How many neighbours were asked for; 0 where nothing is searched.
     pub limit: u32,
-    /// Ids of the answers, nearest first.
+    /// Ids of the neighbours, nearest first.
     pub ids: Vec<String>,
+    /// SHA-256 of the object in a form that is the same on every server of its engine.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub digest: Option<String>,
 }
 
 /// One object of a backup.

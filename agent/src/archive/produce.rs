@@ -103,6 +103,7 @@ impl Producer<'_> {
                     self.flush()?;
                     self.send(Step::Whole(entry))?;
                 }
+                Met::Kept(folder) => self.keep(&folder, &mut produced)?,
                 Met::File(path, metadata) => {
                     let before = self.before(&path)?;
                     let bytes = self.file(path, &metadata, before)?;
@@ -124,17 +125,14 @@ impl Producer<'_> {
     /// The parent's entry for `path`; whatever stands before it there is gone now.
     fn before(&mut self, path: &RelPath) -> Result<Option<Entry>, ArchiveError> {
         loop {
-            let Some(parent) = &mut self.parent else { return Ok(None) };
-            if parent.ahead.is_none() {
-                parent.ahead = parent.entries.blocking_recv().transpose()?;
-            }
-            let Some(ahead) = &mut parent.ahead else { return Ok(None) };
+            let Some(ahead) = self.ahead()? else { return Ok(None) };
             let pages = std::mem::take(&mut ahead.pages);
             if ahead.entry.path > *path {
                 ahead.pages = pages;
                 return Ok(None);
             }
-            let found = parent.ahead.take().map(|f| f.entry).filter(|e| e.path == *path);
+            let found = self.parent.as_mut().and_then(|p| p.ahead.take());
+            let found = found.map(|f| f.entry).filter(|e| e.path == *path);
             if !pages.is_empty() {
                 self.send(Step::Remember(pages))?;
             }
@@ -142,6 +140,35 @@ impl Producer<'_> {
                 return Ok(found);
             }
         }
+    }
+
+    /// The parent's next entry, which stays the next.
+    fn ahead(&mut self) -> Result<Option<&mut FromParent>, ArchiveError> {
+        let Some(parent) = &mut self.parent else { return Ok(None) };
+        if parent.ahead.is_none() {
+            parent.ahead = parent.entries.blocking_recv().transpose()?;
+        }
+        Ok(parent.ahead.as_mut())
+    }
+
+    /// Takes over a folder and all that is in it from the parent.
+    fn keep(&mut self, folder: &RelPath, produced: &mut Produced) -> Result<(), ArchiveError> {
+        let lost = || io::Error::other(format!("{folder} is said to be as it was, and the parent does not have it"));
+        let own = self.before(folder)?.ok_or_else(lost)?;
+        self.flush()?;
+        self.send(Step::Whole(own))?;
+        while let Some(next) = self.ahead()?.map(|a| a.entry.path.clone()).filter(|p| p.is_below(folder)) {
+            let Some(entry) = self.before(&next)? else { break };
+            if let Kind::File(file) = &entry.kind {
+                produced.files += 1;
+                produced.bytes += file.size;
+                self.passed.store(produced.bytes, Ordering::Relaxed);
+                self.send(Step::Reuse(entry))?;
+            } else {
+                self.send(Step::Whole(entry))?;
+            }
+        }
+        Ok(())
     }
 
     /// Decides what is to be done with a file, and tells its size.

@@ -15,6 +15,8 @@ pub struct Source {
     /// Whether files keep their inode, size and mtime only while they keep their content, whatever their ctime says: hard links made for
     /// a capture change the ctime of what they link.
     pub ctime_is_ours: bool,
+    /// Folders, empty here, whose content is what it is in the parent: nobody has to copy what did not change. Only for increments.
+    pub kept: Vec<RelPath>,
     /// Names directly below the root that are left out.
     pub without: Vec<String>,
 }

@@ -20,6 +20,8 @@ pub(super) enum Met {
     Whole(Entry),
     /// A regular file, as it was a moment ago.
     File(RelPath, Metadata),
+    /// A folder that is as it is in the parent.
+    Kept(RelPath),
     /// Something that is not archived, and why.
     Skipped(String),
 }
@@ -60,6 +62,9 @@ impl<'a> Walk<'a> {
     }
 
     fn visit(&mut self, path: RelPath) -> io::Result<Option<Met>> {
+        if self.source.kept.contains(&path) {
+            return Ok(Some(Met::Kept(path)));
+        }
         let full = path.under(&self.source.root);
         let metadata = match fs::symlink_metadata(&full) {
             Ok(metadata) => metadata,

@@ -1,4 +1,4 @@
-//! A backup that Perennial makes itself of the files in the data folder.
+//! A backup that Perennial makes itself of the files that the engine gives.
 //!
 //! Promises: published only when every object is in the store with the size and checksum that was sent, and, for an increment, when
 //! every object of its chain is there. A crash leaves objects that no manifest names; within a day the next run takes up what
@@ -13,56 +13,151 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use perennial_shared::encryption::{DataKey, keyring};
 use perennial_shared::id::{BackupId, Generation};
-use perennial_shared::manifest::{Archive, ArchiveObject, BackupKind, Manifest};
+use perennial_shared::manifest::{self, Archive, ArchiveObject, BackupKind, Manifest, Reason};
 use perennial_shared::pointer::PointerState;
 use perennial_shared::repository::{Repository, RepositoryError};
 use perennial_shared::store::StoreError;
 
 use super::chain::{self, Decision, Newest};
-use super::{Made, Wish, describe, owner};
+use super::{Made, READY, Wish, describe, inventory, owner, publish, told_to_stop};
 use crate::archive::create::{self, ArchiveError, Archived, Request};
 use crate::archive::source::Source;
 use crate::archive::upload::UploadOptions;
-use crate::command;
 use crate::context::Context;
+use crate::engine::files::{CaptureWish, CapturedFiles};
+use crate::engine::{Engine, FileBackup, Identity, Step};
+use crate::engines::folder::Folder;
 use crate::failpoint;
 use crate::failure::{Exit, Failure};
 use crate::state::uploads::Uploads;
-use crate::watch::{Progress, Watch};
+use crate::watch::{Progress, Watch, alive};
 
 /// Objects of a chain that are looked at together.
 const AT_ONCE: usize = 8;
 const TOLD_EVERY: Duration = Duration::from_millis(500);
 
-/// Takes and publishes a backup of a folder.
-pub(super) async fn create(context: &Context, wish: &Wish, watch: &dyn Watch) -> Result<Made, Failure> {
-    let data_dir = context.target.data_dir.clone().ok_or_else(|| {
-        Failure::new(Exit::Usage, "SettingsInvalid", "`data_dir` is not set: which folder is to be backed up?")
-    })?;
-    let work = Work { context, wish, watch };
-    watch.see(&Progress::stage("reading the pointer"));
-    let generation = owner::generation(&context.repository, wish).await?;
-    let (decision, parent) = work.decide().await?;
-    failpoint::reach("backup-before-capture");
-
-    let commands = &context.target.commands;
-    command::run("commands.before_capture", &commands.before_capture, context.target.backup.timeout).await?;
-    let captured_at = Timestamp::now();
-    let made = work.archive(Source::folder(data_dir), generation, &decision, parent).await;
-    // The data must be let go of whatever became of the backup; if both fail, the backup's failure is the telling one.
-    let released = command::run("commands.after_capture", &commands.after_capture, context.target.backup.timeout).await;
-    let (manifest, findings) = made?;
-    released?;
-    work.publish(Manifest { started_at: captured_at, ..manifest }, findings).await
+/// Takes and publishes a backup of a database's files, or of a folder where there is no database to ask.
+pub(super) async fn create(
+    context: &Context,
+    engine: Option<&dyn Engine>,
+    wish: &Wish,
+    watch: &dyn Watch,
+) -> Result<Made, Failure> {
+    let folder;
+    let files: &dyn FileBackup = if let Some(engine) = engine {
+        context.files(engine)?
+    } else {
+        folder = Folder::of(&context.target)?;
+        &folder
+    };
+    let work = Work { context, engine, files, wish, watch, deadline: Instant::now() + context.target.backup.timeout };
+    tokio::select! {
+        made = work.run() => return made,
+        () = told_to_stop() => {}
+    }
+    let outcome = match files.release().await {
+        Ok(()) => "nothing was published".to_owned(),
+        Err(e) => format!("nothing was published, and what the capture left could not be removed: {e}"),
+    };
+    Err(Failure::new(Exit::Failed, "Interrupted", format!("the backup was told to stop; {outcome}")))
 }
 
 struct Work<'a> {
     context: &'a Context,
+    engine: Option<&'a dyn Engine>,
+    files: &'a dyn FileBackup,
     wish: &'a Wish,
     watch: &'a dyn Watch,
+    deadline: Instant,
+}
+
+/// What was captured, and what the engine said around it.
+struct Caught {
+    at: Timestamp,
+    files: CapturedFiles,
+    identity: Option<Identity>,
+    collections: Vec<manifest::Collection>,
+    findings: Vec<String>,
 }
 
 impl Work<'_> {
+    async fn run(&self) -> Result<Made, Failure> {
+        self.watch.see(&Progress::stage("reading the pointer"));
+        let generation = owner::generation(&self.context.repository, self.wish).await?;
+        let (decision, parent) = self.decide().await?;
+        failpoint::reach("backup-before-capture");
+        let made = self.caught_and_archived(generation, &decision, parent).await;
+        // The data must be let go of whatever became of the backup; if both fail, the backup's failure is the telling one.
+        let released = self.files.release().await;
+        let (manifest, caught, mut findings) = made?;
+        released?;
+        let (engine_version, host_name) =
+            caught.identity.map_or_else(Default::default, |identity| (identity.version, identity.host_name));
+        let collections = caught.collections;
+        let manifest = Manifest { started_at: caught.at, engine_version, host_name, collections, ..manifest };
+        findings.extend(caught.findings);
+        self.watch.see(&Progress::stage("publishing"));
+        publish(self.context, self.wish, &manifest).await?;
+        let state = self.context.state()?;
+        Uploads::forget(&state)?;
+        if let Some(remember) = caught.files.remember {
+            state.remember_capture(&manifest.backup_id, &remember)?;
+        }
+        Ok(Made { manifest, findings })
+    }
+
+    async fn caught_and_archived(
+        &self,
+        generation: Generation,
+        decision: &Decision,
+        parent: Option<Manifest>,
+    ) -> Result<(Manifest, Caught, Vec<String>), Failure> {
+        let caught = self.catch(parent.as_ref()).await?;
+        failpoint::reach("backup-captured");
+        let (manifest, findings) = self.archive(caught.files.source.clone(), generation, decision, parent).await?;
+        Ok((manifest, caught, findings))
+    }
+
+    /// Captures, and counts before and after it.
+    async fn catch(&self, parent: Option<&Manifest>) -> Result<Caught, Failure> {
+        let Some(engine) = self.engine else {
+            let at = Timestamp::now();
+            let files = self.capture(parent).await?;
+            return Ok(Caught { at, files, identity: None, collections: vec![], findings: vec![] });
+        };
+        let ready = engine.wait_until_ready(READY.min(self.time_left()));
+        alive(self.watch, "waiting for the engine", ready).await?;
+        let identity = engine.identity().await?;
+        let is_final = self.wish.reason == Reason::Final;
+        if is_final && engine.can_refuse_writes() {
+            engine.refuse_writes().await?;
+        }
+        let before = alive(self.watch, "counting and taking samples", inventory::take(engine)).await?;
+        let at = Timestamp::now();
+        let files = self.capture(parent).await?;
+        let collections = alive(self.watch, "counting again", inventory::again(engine, before)).await?;
+        let (collections, mut findings) = inventory::reconcile(collections, &files.collections, self.wish.reason)?;
+        findings.extend(files.findings.iter().cloned());
+        findings.extend(files.paused.map(|p| format!("the engine stood still for {:.1} ms", p.as_secs_f64() * 1000.0)));
+        Ok(Caught { at, files, identity: Some(identity), collections, findings })
+    }
+
+    async fn capture(&self, parent: Option<&Manifest>) -> Result<CapturedFiles, Failure> {
+        let remembered = self.context.state()?.last_capture()?;
+        let parent = parent.map(|p| &p.backup_id);
+        let known = remembered.as_ref().filter(|(id, _)| Some(id) == parent).map(|(id, value)| (id, value));
+        let told = |step: Step<'_>| {
+            failpoint::reach("backup-capturing");
+            self.watch.see(&Progress { stage: step.state.into(), done: step.done.unwrap_or(0), total: None });
+        };
+        let wish = CaptureWish { parent: known, patience: self.time_left(), progress: &told };
+        Ok(alive(self.watch, "capturing", self.files.capture(&wish)).await?)
+    }
+
+    fn time_left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
     /// Base or increment, and on what.
     async fn decide(&self) -> Result<(Decision, Option<Manifest>), Failure> {
         let newest = match self.context.repository.pointer().await? {
@@ -245,22 +340,11 @@ impl Work<'_> {
         };
         let described = describe(self.context, self.wish, backup_id, generation, took, archived.objects);
         Manifest {
-            method: "archive".into(),
+            method: self.files.method().into(),
             kind,
             parent: parent.map(|p| p.backup_id),
             archive: Some(archive),
             ..described
         }
-    }
-
-    async fn publish(&self, manifest: Manifest, findings: Vec<String>) -> Result<Made, Failure> {
-        self.watch.see(&Progress::stage("publishing"));
-        let repository = &self.context.repository;
-        repository.create_manifest(&manifest).await?;
-        failpoint::reach("backup-described");
-        repository.publish(&manifest, self.wish.instance.as_deref(), Timestamp::now()).await?;
-        failpoint::reach("backup-published");
-        Uploads::forget(&self.context.state()?)?;
-        Ok(Made { manifest, findings })
     }
 }

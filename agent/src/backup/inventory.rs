@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use perennial_shared::manifest::{Collection, Reason, Sample};
 
-use crate::engine::{Counted, Description, Engine};
+use crate::engine::{Counted, Engine};
 use crate::failure::{Exit, Failure};
 
 /// Sample queries of a collection.
@@ -42,7 +42,11 @@ pub(super) async fn again(
         let mut steady = vec![];
         for sample in samples.into_iter().filter(|_| now.is_some()) {
             // An object that was deleted meanwhile cannot be searched by; its sample is no longer of use.
-            if engine.ask(&counted.name, &sample).await.is_ok_and(|ids| ids == sample.ids) {
+            if engine
+                .ask(&counted.name, &sample)
+                .await
+                .is_ok_and(|now| now.ids == sample.ids && now.digest == sample.digest)
+            {
                 steady.push(sample);
             }
         }
@@ -69,10 +73,10 @@ pub(super) async fn again(
 /// The collections that the backup holds, and what a person should know. A collection that was there all the time must be in it.
 pub(super) fn reconcile(
     counted: Vec<Collection>,
-    description: &Description,
+    captured: &[String],
     reason: Reason,
 ) -> Result<(Vec<Collection>, Vec<String>), Failure> {
-    let (held, others): (Vec<_>, Vec<_>) = counted.into_iter().partition(|c| description.collections.contains(&c.name));
+    let (held, others): (Vec<_>, Vec<_>) = counted.into_iter().partition(|c| captured.contains(&c.name));
     let (mut held, mut findings) = (held, vec![]);
     for lost in others {
         if lost.count_before > 0 && lost.count_after > 0 {
@@ -84,9 +88,7 @@ pub(super) fn reconcile(
         }
         findings.push(format!("{} was made or deleted during the capture and is not in the backup", lost.name));
     }
-    for name in
-        description.collections.iter().filter(|n| !held.iter().any(|c| c.name == **n)).cloned().collect::<Vec<_>>()
-    {
+    for name in captured.iter().filter(|n| !held.iter().any(|c| c.name == **n)).cloned().collect::<Vec<_>>() {
         // Made after the first count and deleted before the second.
         held.push(Collection { name, count_before: 0, count_after: 0, uncounted_tenants: 0, samples: vec![] });
     }
@@ -129,22 +131,16 @@ mod tests {
         }
     }
 
-    fn description(names: &[&str]) -> Description {
-        let collections = names.iter().map(|n| (*n).to_owned()).collect();
-        Description { engine_version: "1".into(), host_name: "h".into(), collections, size_on_disk: 0 }
-    }
-
     #[test]
     fn a_backup_that_lacks_a_collection_is_not_published() {
-        let error =
-            reconcile(vec![collection("Doc", 5, 5)], &description(&[]), Reason::Manual).expect_err("incomplete");
+        let error = reconcile(vec![collection("Doc", 5, 5)], &[], Reason::Manual).expect_err("incomplete");
         assert_eq!(error.code, "BackupIncomplete");
     }
 
     #[test]
     fn what_happened_meanwhile_is_said() {
         let counted = vec![collection("Doc", 5, 7), collection("New", 0, 3), collection("Gone", 4, 0)];
-        let (held, findings) = reconcile(counted, &description(&["Doc", "Gone"]), Reason::Final).expect("complete");
+        let (held, findings) = reconcile(counted, &["Doc".into(), "Gone".into()], Reason::Final).expect("complete");
         assert_eq!(held.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), ["Doc", "Gone"]);
         assert_eq!(findings.len(), 3, "{findings:?}");
         assert!(findings.iter().any(|f| f.contains("may be lost")), "{findings:?}");

@@ -14,7 +14,8 @@ use perennial_shared::verify::sha256_while;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::context::Context;
-use crate::engine::{Description, Engine};
+use crate::engine::NativeBackup;
+use crate::engine::native::Description;
 use crate::failure::{Exit, Failure};
 use crate::watch::{Progress, Watch};
 
@@ -33,24 +34,24 @@ pub(super) struct Described {
 /// Reads the engine's description of the backup and checks that everything it names is there.
 pub(super) async fn described(
     context: &Context,
-    engine: &dyn Engine,
+    native: &dyn NativeBackup,
     id: &BackupId,
     searched: &[(String, Sample)],
 ) -> Result<Described, Failure> {
     let store = context.repository.store();
     let prefix = Repository::backup_prefix(id);
-    let config = format!("{prefix}{}", engine.description_key());
+    let config = format!("{prefix}{}", native.description_key());
     let body = store.get(&config).await.map_err(|e| elsewhere(e, context, id))?.body;
-    let description = engine.describe(&body)?;
+    let description = native.describe(&body)?;
 
     let mut objects = store.list(&prefix).await?;
-    objects.retain(|m| !engine.is_bookkeeping(&m.key[prefix.len()..]));
+    objects.retain(|m| !native.is_bookkeeping(&m.key[prefix.len()..]));
     let present: BTreeSet<&str> = objects.iter().map(|m| &m.key[prefix.len()..]).collect();
     let mut unsearchable = vec![];
-    for part in engine.part_keys(&description) {
+    for part in native.part_keys(&description) {
         let body = store.get(&format!("{prefix}{part}")).await?.body;
-        unsearchable.extend(engine.unsearchable(&body, searched).await?);
-        let expected = engine.expected_keys(&part, &body)?;
+        unsearchable.extend(native.unsearchable(&body, searched).await?);
+        let expected = native.expected_keys(&part, &body)?;
         if let Some(missing) = expected.iter().find(|k| !present.contains(k.as_str())) {
             let message = format!(
                 "the engine said that backup {id} is done, but its object {missing} is not there; it was not published"

@@ -1,3 +1,7 @@
-//! The engines, each behind [`crate::engine::Engine`].
+//! The engines, and what they share.
 
+pub mod data_folder;
+pub mod folder;
+pub mod qdrant;
+pub mod redis;
 pub mod weaviate;

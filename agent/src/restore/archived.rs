@@ -1,8 +1,8 @@
 //! Bringing back a backup that is made of archives.
 //!
-//! Promises: the data folder stays as it is until everything is beside it, checked chunk by chunk and on the disk; then it is
-//! swapped in. What was there before is kept until the `after_restore` command has succeeded. A crash leaves a folder beside the
-//! data folder; the same restore begun again goes on with it.
+//! Promises: nothing of the engine's changes until everything is beside it, checked chunk by chunk and on the disk. Then the engine
+//! takes it, it is counted and its samples are compared, and only then is what was there before forgotten; what differs is taken
+//! back. A crash leaves a staging folder, or a restored engine that was not compared yet; the same restore begun again goes on.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,47 +12,63 @@ use std::time::{Duration, Instant};
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use perennial_shared::archive::objects::Objects;
 use perennial_shared::manifest::{Archive, Manifest};
-use perennial_shared::resolve::Candidate;
 
-use super::{Restored, Wish, room};
-use crate::archive::restore::swap::{self, Places};
+use super::{READY, Restored, Wish, compare, room};
 use crate::archive::restore::{self as staging, Counters, Estimate, Request};
-use crate::command;
 use crate::context::Context;
+use crate::engine::files::{InstallWish, Installed};
+use crate::engine::{Engine, FileBackup, Step};
+use crate::engines::folder::Folder;
 use crate::failpoint;
 use crate::failure::{Exit, Failure};
 use crate::state::{RestoreMarker, State};
-use crate::watch::{Progress, Watch};
+use crate::watch::{Progress, Watch, alive};
 
 const TOLD_EVERY: Duration = Duration::from_millis(500);
+/// An engine that is to be replaced anyway is waited for this long.
+const LOOK: Duration = Duration::from_secs(5);
 
-/// Restores `candidate` into the data folder, or where the wish says.
+/// Restores a backup into the engine, into the data folder where there is no engine to ask, or where the wish says.
 pub(super) async fn restore(
     context: &Context,
-    candidate: &Candidate,
+    engine: Option<&dyn Engine>,
+    manifest: &Manifest,
+    archive: &Archive,
     wish: &Wish,
     watch: &dyn Watch,
 ) -> Result<Restored, Failure> {
     let begun = Instant::now();
-    let Some((manifest, archive)) = candidate.manifest.as_ref().and_then(|m| Some((m, m.archive.as_ref()?))) else {
-        let message =
-            format!("backup {} is not made of archives, and `engine: files` restores nothing else", candidate.id);
-        return Err(Failure::new(Exit::Problems, "NotAnArchive", message));
+    let engine = engine.filter(|_| wish.to.is_none());
+    let folder;
+    let files: &dyn FileBackup = match (engine, &wish.to) {
+        (_, Some(to)) => {
+            folder = Folder::unused(to.clone());
+            &folder
+        }
+        (Some(engine), None) => context.files(engine)?,
+        (None, None) => {
+            folder = Folder::of(&context.target)?;
+            &folder
+        }
     };
-    let target = wish.to.clone().or_else(|| context.target.data_dir.clone()).ok_or_else(|| {
-        Failure::new(Exit::Usage, "SettingsInvalid", "`data_dir` is not set: say where to with --to DIR")
-    })?;
-    let tag = tag(candidate.id.as_str(), &wish.include);
-    let places =
-        Places::new(&target, &tag).map_err(|e| Failure::new(Exit::Usage, "DataFolderUnusable", e.to_string()))?;
-    let work = Work { context, manifest, archive, wish, watch, places, state: context.state()? };
-    let findings = work.run().await?;
+    if engine.is_some() && !wish.include.is_empty() {
+        let message = "a database is restored whole; --include takes out files with --to DIR";
+        return Err(Failure::new(Exit::Usage, "NotAFolder", message));
+    }
+    let tag = tag(manifest.backup_id.as_str(), &wish.include);
+    let staging = files.staging(&tag)?;
+    let deadline = begun + context.target.restore.timeout;
+    let state = context.state()?;
+    let work = Work { context, engine, files, manifest, archive, wish, watch, tag, staging, state, deadline };
+    let (already, findings) = work.run().await?;
+    let objects =
+        if engine.is_some() { manifest.collections.iter().map(|c| c.count_after).sum() } else { archive.files };
     Ok(Restored {
-        backup_id: candidate.id.to_string(),
-        already: false,
+        backup_id: manifest.backup_id.to_string(),
+        already,
         dry_run: wish.dry_run,
         size_bytes: archive.data_bytes,
-        objects: archive.files,
+        objects,
         captured_at: Some(manifest.started_at),
         findings,
         seconds: begun.elapsed().as_secs_f64(),
@@ -70,22 +86,34 @@ fn tag(id: &str, include: &[String]) -> String {
 
 struct Work<'a> {
     context: &'a Context,
+    /// Absent where nobody can be asked: a folder of files.
+    engine: Option<&'a dyn Engine>,
+    files: &'a dyn FileBackup,
     manifest: &'a Manifest,
     archive: &'a Archive,
     wish: &'a Wish,
     watch: &'a dyn Watch,
-    places: Places,
+    tag: String,
+    staging: PathBuf,
     state: State,
+    deadline: Instant,
 }
 
 impl Work<'_> {
-    async fn run(&self) -> Result<Vec<String>, Failure> {
-        self.may_replace()?;
+    /// Whether it was there already, and what a person should know.
+    async fn run(&self) -> Result<(bool, Vec<String>), Failure> {
+        self.is_for_this_engine()?;
+        if let Some(findings) = self.there_already().await? {
+            return Ok((true, findings));
+        }
+        self.may_replace().await?;
+        let mut findings = self.files.check_install(self.manifest).await?;
         let request = self.request().await?;
         if self.wish.dry_run {
-            return self.dry_run(&request).await;
+            findings.extend(self.dry_run(&request).await?);
+            return Ok((false, findings));
         }
-        let mut findings = vec![self.has_room(self.archive.data_bytes)?];
+        findings.push(self.has_room(self.archive.data_bytes)?);
         if self.context.target.encryption.is_some() && self.archive.key_id.is_none() {
             findings
                 .push("this backup is not encrypted, although the settings ask for it: is it from before that?".into());
@@ -95,52 +123,149 @@ impl Work<'_> {
         let begun = Instant::now();
         self.told(&request, staging::stage(&request)).await?;
         failpoint::reach("restore-staged");
-        let took = begun.elapsed();
-
-        let (commands, patience) = (&self.context.target.commands, self.context.target.restore.timeout);
-        self.watch.see(&Progress::stage("swapping the restored folder in"));
-        if self.wish.to.is_none() {
-            command::run("commands.before_restore", &commands.before_restore, patience).await?;
-        }
-        swap::finish(&self.places).map_err(|e| Failure::new(Exit::Failed, "FilesUnwritable", e.to_string()))?;
-        failpoint::reach("restore-swapped");
-        if self.wish.to.is_none() {
-            command::run("commands.after_restore", &commands.after_restore, patience)
-                .await
-                .map_err(|e| self.kept(e))?;
-        }
-        swap::forget_old(&self.places).map_err(|e| Failure::new(Exit::Failed, "FilesUnwritable", e.to_string()))?;
+        findings.push(brought(&request.progress, begun.elapsed()));
+        findings.extend(self.install().await?);
         self.remember(true)?;
         failpoint::reach("restore-finished");
-        findings.push(brought(&request.progress, took));
-        Ok(findings)
+        Ok((false, findings))
+    }
+
+    fn is_for_this_engine(&self) -> Result<(), Failure> {
+        let (made, here) = (&self.manifest.engine, self.context.target.engine.word());
+        if self.engine.is_none() || made == here {
+            return Ok(());
+        }
+        let message = format!("backup {} is of {made}, and the settings say `engine: {here}`", self.manifest.backup_id);
+        Err(Failure::new(Exit::Refused, "OtherEngine", message))
+    }
+
+    /// Compares what an earlier run of this restore may have left in the engine. If it is the backup, only the end of that run is made up for.
+    async fn there_already(&self) -> Result<Option<Vec<String>>, Failure> {
+        let Some(engine) = self.engine else { return Ok(None) };
+        let marker = self.marker()?;
+        let patience = if self.wish.replace || marker.is_some() { LOOK } else { READY }.min(self.time_left());
+        let ready = alive(self.watch, "waiting for the engine", engine.wait_until_ready(patience)).await;
+        match (ready, &marker) {
+            // What is to be replaced need not serve, nor what an earlier run stopped.
+            (Err(_), Some(_)) => return Ok(None),
+            (Err(_), None) if self.wish.replace => return Ok(None),
+            (ready, _) => ready?,
+        }
+        if marker.is_none() {
+            return Ok(None);
+        }
+        let Ok(compared) = compare::with_manifest(engine, Some(self.manifest)).await else { return Ok(None) };
+        let mut findings = vec!["the backup was in the engine already".to_owned()];
+        findings.extend(compared.findings);
+        if !self.wish.dry_run {
+            let installed = Installed { tag: self.tag.clone(), ..Installed::default() };
+            findings.extend(self.files.commit(&installed).await?);
+            self.remember(true)?;
+        }
+        Ok(Some(findings))
+    }
+
+    /// The marker of an earlier run of this restore here.
+    fn marker(&self) -> Result<Option<RestoreMarker>, Failure> {
+        let ours = |m: &RestoreMarker| m.backup_id == self.manifest.backup_id && m.engine == self.engine_name();
+        Ok(self.state.last_restore()?.filter(ours))
+    }
+
+    /// What tells this engine, or this folder, from another in the marker.
+    fn engine_name(&self) -> String {
+        match self.engine {
+            Some(_) => self.context.target.url.clone(),
+            None => self.staging.display().to_string(),
+        }
+    }
+
+    /// Where the data comes to, for people.
+    fn destination(&self) -> String {
+        let folder = self.wish.to.as_ref().or(self.context.target.data_dir.as_ref());
+        match (self.engine, folder) {
+            (None, Some(folder)) => folder.display().to_string(),
+            _ => self.engine_name(),
+        }
     }
 
     /// Data that somebody may want is replaced only when that was said.
-    fn may_replace(&self) -> Result<(), Failure> {
-        let target = &self.places.target;
-        let interrupted = self.state.last_restore()?.is_some_and(|m| {
-            !m.finished && m.backup_id == self.manifest.backup_id && m.engine == target.display().to_string()
-        });
-        if self.wish.replace || interrupted || is_empty(target)? {
+    async fn may_replace(&self) -> Result<(), Failure> {
+        let interrupted = self.marker()?.is_some_and(|m| !m.finished);
+        if self.wish.replace || interrupted {
             return Ok(());
         }
+        let found = match (self.engine, self.files.local()) {
+            (Some(engine), _) => {
+                let counted = engine.count().await?;
+                let held: Vec<_> = counted.into_iter().filter(|c| c.count > 0).map(|c| c.name).collect();
+                if held.is_empty() { None } else { Some(format!("the database has {}", held.join(", "))) }
+            }
+            (None, Some(folder)) if !is_empty(&folder)? => Some(format!("{} is not empty", folder.display())),
+            (None, _) => None,
+        };
+        let Some(found) = found else { return Ok(()) };
         let message = format!(
-            "{} is not empty. Nothing was changed; `--replace` puts the backup in its place and keeps what is the same",
-            target.display()
+            "{found}. Nothing was changed; `--replace` puts the backup in its place and keeps what is the same"
         );
         Err(Failure::new(Exit::Refused, "NotEmpty", message))
+    }
+
+    /// Has the engine take the staged files, and believes it only after a comparison.
+    async fn install(&self) -> Result<Vec<String>, Failure> {
+        let told = |step: Step<'_>| {
+            let stage = step.state.to_owned();
+            self.watch.see(&Progress { stage, done: step.done.unwrap_or(0), total: None });
+        };
+        let wish = InstallWish {
+            tag: &self.tag,
+            staged: &self.staging,
+            manifest: self.manifest,
+            patience: self.time_left(),
+            progress: &told,
+        };
+        let installing = alive(self.watch, "putting the restored data in place", self.files.install(&wish)).await;
+        let installed = match installing {
+            Ok(installed) => installed,
+            Err(e) => {
+                let unfinished = Installed { tag: self.tag.clone(), ..Installed::default() };
+                return Err(self.taken_back(&unfinished, e.into()).await);
+            }
+        };
+        failpoint::reach("restore-installed");
+        let mut findings = installed.findings.clone();
+        if let Some(engine) = self.engine {
+            let comparing = compare::installed(engine, Some(self.manifest), &installed);
+            match alive(self.watch, "counting and comparing samples", comparing).await {
+                Ok(compared) => findings.extend(compared.findings),
+                Err(e) => return Err(self.taken_back(&installed, e).await),
+            }
+        }
+        findings.extend(self.files.commit(&installed).await?);
+        Ok(findings)
+    }
+
+    async fn taken_back(&self, installed: &Installed, why: Failure) -> Failure {
+        let taking = self.files.take_back(installed);
+        match alive(self.watch, "putting back what was there before", taking).await {
+            Ok(()) => why,
+            Err(e) => {
+                Failure { message: format!("{}; what was there before could not be put back: {e}", why.message), ..why }
+            }
+        }
+    }
+
+    fn time_left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
     }
 
     async fn request(&self) -> Result<Request, Failure> {
         let key = self.context.data_key(Some(self.archive)).await?;
         let objects = Objects::new(self.context.repository.shared_store(), self.archive, key);
-        let local = self.places.target.is_dir().then(|| self.places.target.clone());
         Ok(Request {
             objects,
             root: self.archive.index.clone(),
-            staging: self.places.staging.clone(),
-            local,
+            staging: self.staging.clone(),
+            local: self.files.local(),
             include: globs(&self.wish.include)?,
             progress: Arc::new(Counters::default()),
         })
@@ -152,7 +277,7 @@ impl Work<'_> {
         let rate = self.rate(request).await?;
         let Estimate { files, bytes, fetch_bytes, requests, found_bytes } = estimate;
         let mut findings = vec![
-            format!("{files} files, {}, to {}", mebibytes(bytes), self.places.target.display()),
+            format!("{files} files, {}, to {}", mebibytes(bytes), self.destination()),
             format!(
                 "{} on the disk already, {} to fetch in {requests} requests",
                 mebibytes(found_bytes),
@@ -183,9 +308,9 @@ impl Work<'_> {
     }
 
     fn has_room(&self, bytes: u64) -> Result<String, Failure> {
-        let existing = self.places.target.ancestors().find(|p| p.is_dir()).unwrap_or(Path::new("/"));
+        let existing = self.staging.ancestors().find(|p| p.is_dir()).unwrap_or(Path::new("/"));
         let free = room::free_bytes(existing)?;
-        let staged = folder_size(&self.places.staging);
+        let staged = folder_size(&self.staging);
         let needed = (bytes + bytes / 20).saturating_sub(staged);
         if free < needed {
             let message = format!(
@@ -220,18 +345,10 @@ impl Work<'_> {
         self.state.remember(&RestoreMarker {
             backup_id: self.manifest.backup_id.clone(),
             parent: "backups/".into(),
-            engine: self.places.target.display().to_string(),
-            collections: vec![],
+            engine: self.engine_name(),
+            collections: self.manifest.collections.iter().map(|c| c.name.clone()).collect(),
             finished,
         })
-    }
-
-    fn kept(&self, failure: Failure) -> Failure {
-        if !self.places.old.exists() {
-            return failure;
-        }
-        let old = self.places.old.display();
-        Failure { message: format!("{}; what was there before is kept at {old}", failure.message), ..failure }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use perennial_shared::manifest::{Collection, Manifest, Sample};
 
-use crate::engine::{Counted, Engine};
+use crate::engine::{Answer, Counted, Engine, files::Installed};
 use crate::failure::{Exit, Failure};
 
 /// A comparison that found no difference.
@@ -16,27 +16,30 @@ pub(super) struct Compared {
 
 /// Compares; a difference is a failure. Without a manifest there is nothing to compare with, which is said.
 pub(super) async fn with_manifest(engine: &dyn Engine, manifest: Option<&Manifest>) -> Result<Compared, Failure> {
+    installed(engine, manifest, &Installed::default()).await
+}
+
+/// Compares collections that may have other names for now.
+pub(super) async fn installed(
+    engine: &dyn Engine,
+    manifest: Option<&Manifest>,
+    installed: &Installed,
+) -> Result<Compared, Failure> {
     let counted = engine.count().await?;
-    let objects = counted.iter().map(|c| c.count).sum();
     let Some(manifest) = manifest else {
+        let objects: u64 = counted.iter().map(|c| c.count).sum();
         let findings = vec![format!("{objects} objects; the backup has no manifest to compare them with")];
         return Ok(Compared { objects, findings });
     };
+    let counted = named_as_backed_up(manifest, &counted, installed);
+    let objects = counted.iter().map(|c| c.count).sum();
     let mut differences = count_differences(&manifest.collections, &counted);
     let mut samples = 0;
     for collection in &manifest.collections {
         for sample in &collection.samples {
             samples += 1;
-            let found = engine.ask(&collection.name, sample).await?;
-            if !agrees(sample, &found) {
-                differences.push(format!(
-                    "{}: of the {} nearest neighbours of {}, {} are found",
-                    collection.name,
-                    sample.ids.len(),
-                    sample.near_object,
-                    found.iter().filter(|id| sample.ids.contains(id)).count()
-                ));
-            }
+            let found = engine.ask(installed.name(&collection.name), sample).await?;
+            differences.extend(difference(&collection.name, sample, &found));
         }
     }
     if !differences.is_empty() {
@@ -46,7 +49,7 @@ pub(super) async fn with_manifest(engine: &dyn Engine, manifest: Option<&Manifes
     }
     let findings = vec![
         format!("{objects} objects in {} collections, as the manifest says", manifest.collections.len()),
-        format!("{samples} sample queries find what they found when the backup was made"),
+        format!("{samples} samples are what they were when the backup was made"),
     ];
     Ok(Compared { objects, findings })
 }
@@ -66,11 +69,27 @@ fn count_differences(expected: &[Collection], counted: &[Counted]) -> Vec<String
     differences
 }
 
-/// Approximate search may break a tie in another way, so one of the neighbours may differ; the object itself may not.
-fn agrees(sample: &Sample, found: &[String]) -> bool {
-    let common = sample.ids.iter().filter(|id| found.contains(id)).count();
-    let itself = !sample.ids.contains(&sample.near_object) || found.contains(&sample.near_object);
-    itself && common + 1 >= sample.ids.len()
+/// The counts of the manifest's collections, under the names that they have there.
+fn named_as_backed_up(manifest: &Manifest, counted: &[Counted], installed: &Installed) -> Vec<Counted> {
+    let of = |name: &String| {
+        let found = counted.iter().find(|c| c.name == installed.name(name))?;
+        Some(Counted { name: name.clone(), ..found.clone() })
+    };
+    manifest.collections.iter().filter_map(|c| of(&c.name)).collect()
+}
+
+/// What is different of a sample. The object must be what it was, bit for bit; approximate search may break a tie in another
+/// way, so one of the neighbours may differ; the object itself may not be missing among them.
+fn difference(collection: &str, sample: &Sample, found: &Answer) -> Option<String> {
+    let Sample { near_object, ids, .. } = sample;
+    if sample.digest.is_some() && sample.digest != found.digest {
+        let what = if found.digest.is_none() { "is missing" } else { "is not what it was" };
+        return Some(format!("{collection}: {near_object} {what}"));
+    }
+    let common = ids.iter().filter(|id| found.ids.contains(id)).count();
+    let itself = !ids.contains(near_object) || found.ids.contains(near_object);
+    (!itself || common + 1 < ids.len())
+        .then(|| format!("{collection}: of the {} nearest neighbours of {near_object}, {common} are found", ids.len()))
 }
 
 /// Whether everything in the engine is what an interrupted restore of this backup put there: its collections with their full
@@ -87,24 +106,42 @@ pub(super) async fn are_remains(engine: &dyn Engine, manifest: Option<&Manifest>
 mod tests {
     use super::*;
 
-    fn sample(ids: &[&str]) -> Sample {
-        let ids: Vec<String> = ids.iter().map(|i| (*i).to_owned()).collect();
-        Sample { tenant: None, vector: None, near_object: ids[0].clone(), limit: 5, ids }
+    fn strings(words: &[&str]) -> Vec<String> {
+        words.iter().map(|i| (*i).to_owned()).collect()
     }
 
-    fn found(ids: &[&str]) -> Vec<String> {
-        ids.iter().map(|i| (*i).to_owned()).collect()
+    fn sample(ids: &[&str], digest: Option<&str>) -> Sample {
+        Sample {
+            tenant: None,
+            vector: None,
+            near_object: "a".into(),
+            limit: 5,
+            ids: strings(ids),
+            digest: digest.map(Into::into),
+        }
+    }
+
+    fn agrees(sample: &Sample, ids: &[&str], digest: Option<&str>) -> bool {
+        difference("Doc", sample, &Answer { ids: strings(ids), digest: digest.map(Into::into) }).is_none()
     }
 
     #[test]
     fn one_neighbour_may_differ_the_object_itself_may_not() {
-        let expected = sample(&["a", "b", "c", "d", "e"]);
-        assert!(agrees(&expected, &found(&["a", "b", "c", "e", "d"])));
-        assert!(agrees(&expected, &found(&["a", "b", "c", "d", "x"])));
-        assert!(!agrees(&expected, &found(&["a", "b", "c", "x", "y"])));
-        assert!(!agrees(&expected, &found(&["b", "c", "d", "e", "x"])));
-        assert!(!agrees(&expected, &[]));
-        assert!(!agrees(&sample(&["a"]), &[]), "one object is one object");
+        let expected = sample(&["a", "b", "c", "d", "e"], None);
+        assert!(agrees(&expected, &["a", "b", "c", "e", "d"], None));
+        assert!(agrees(&expected, &["a", "b", "c", "d", "x"], None));
+        assert!(!agrees(&expected, &["a", "b", "c", "x", "y"], None));
+        assert!(!agrees(&expected, &["b", "c", "d", "e", "x"], None));
+        assert!(!agrees(&expected, &[], None));
+        assert!(!agrees(&sample(&["a"], None), &[], None), "one object is one object");
+    }
+
+    #[test]
+    fn what_an_object_holds_may_not_differ() {
+        let expected = sample(&[], Some("12"));
+        assert!(agrees(&expected, &[], Some("12")));
+        assert!(!agrees(&expected, &[], Some("13")));
+        assert!(!agrees(&expected, &[], None));
     }
 
     #[test]

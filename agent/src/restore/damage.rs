@@ -7,16 +7,17 @@ use perennial_shared::resolve::Candidate;
 use perennial_shared::verify::{self, Options, Verdict, sha256_hex};
 
 use crate::context::Context;
-use crate::engine::{Description, Engine};
+use crate::engine::NativeBackup;
+use crate::engine::native::Description;
 use crate::failure::{Exit, Failure};
 
 /// The engine's description of the backup, which must be the one that was hashed.
 pub(super) async fn description(
     context: &Context,
-    engine: &dyn Engine,
+    native: &dyn NativeBackup,
     candidate: &Candidate,
 ) -> Result<Description, Failure> {
-    let key = engine.description_key();
+    let key = native.description_key();
     let body = context.repository.store().get(&format!("{}{}/{key}", candidate.parent, candidate.id)).await?.body;
     let expected = candidate.manifest.as_ref().map(|m| m.objects.iter().find(|o| o.key == key).map(|o| &o.sha256));
     if let Some(expected) = expected
@@ -25,7 +26,7 @@ pub(super) async fn description(
         let message = format!("{key} of backup {} is not the one that its manifest names", candidate.id);
         return Err(Failure::new(Exit::Problems, "BackupDamaged", message));
     }
-    Ok(engine.describe(&body)?)
+    Ok(native.describe(&body)?)
 }
 
 /// Fails if the backup is damaged, or if nobody can tell; a backup without a manifest has nothing to be compared with.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::context::Context;
-use crate::engine::Description;
+use crate::engine::native::Description;
 use crate::failure::{Exit, Failure};
 
 /// Fails when there is too little room; says how much there is. Room for a tenth more than the data is asked for.

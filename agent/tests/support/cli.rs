@@ -69,6 +69,21 @@ impl Machine {
         Self { folder, environment }
     }
 
+    /// A machine whose settings say `engine` (its `engine:`, `url:` and what else it needs), with a repository on `s3`.
+    pub fn of_engine(s3: &S3, engine: &str, key: Option<&str>) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let key_line = if key.is_some() { "api_key: {env: TEST_API_KEY}\n" } else { "" };
+        let settings = format!(
+            "name: docs\nrepository: s3://{BUCKET}/{PREFIX}\n{key_line}\
+             checks: {{min_free_disk_gib: 0, min_free_memory_percent: 0, max_load_per_cpu: 1000}}\n{engine}\n"
+        );
+        std::fs::write(folder.path().join("docs.yaml"), settings).expect("written");
+        let mut environment: Vec<_> = s3.environment().map(|(k, v)| (k.to_owned(), v)).into();
+        environment.extend(key.map(|key| ("TEST_API_KEY".into(), key.into())));
+        environment.push(("PERENNIAL_STATE_DIR".into(), folder.path().join("state").display().to_string()));
+        Self { folder, environment }
+    }
+
     /// A machine whose target is its folder `data`, with a repository on `s3`. `more` is added to the settings.
     pub fn of_files(s3: &S3, more: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");

@@ -9,6 +9,7 @@ pub mod cli;
 pub mod data;
 pub mod process;
 pub mod s3;
+pub mod scripted;
 pub mod weaviate;
 
 use std::hash::{BuildHasher, RandomState};

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use perennial::engine::Engine;
+use perennial::engine::{Engine, NativeBackup};
 use perennial::engines::weaviate::{Options, Weaviate};
 use perennial_shared::secret::Secret;
 
@@ -62,7 +62,8 @@ impl WeaviateServer {
 
     /// A client of the product for it.
     pub fn engine(&self) -> Weaviate {
-        let options = Options { host_name: Some(self.host_name.clone()), data_dir: Some(self.data_dir()) };
+        let options =
+            Options { host_name: Some(self.host_name.clone()), data_dir: Some(self.data_dir()), ..Options::default() };
         Weaviate::new(&self.url(), Some(&Secret::new(API_KEY)), options).expect("an address")
     }
 

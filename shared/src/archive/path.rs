@@ -72,6 +72,12 @@ impl RelPath {
         Path::new(OsStr::from_bytes(&self.0))
     }
 
+    /// Whether it is in `folder`, at any depth.
+    pub fn is_below(&self, folder: &Self) -> bool {
+        let rest = self.0.strip_prefix(folder.0.as_slice());
+        rest.is_some_and(|rest| if folder.0.is_empty() { !rest.is_empty() } else { rest.first() == Some(&b'/') })
+    }
+
     /// The folder that it is in; `None` for the root.
     pub fn parent(&self) -> Option<Self> {
         if self.0.is_empty() {

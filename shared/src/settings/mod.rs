@@ -6,6 +6,7 @@
 mod archive;
 mod encryption;
 mod endpoint;
+mod engine;
 mod parse;
 mod repository;
 
@@ -15,27 +16,9 @@ use std::time::Duration;
 pub use archive::{ArchiveSettings, Commands, UploadSettings};
 pub use encryption::{EncryptionSettings, KeySettings, TokenSource, VaultSettings};
 pub use endpoint::{ElasticIp, Endpoint, NetworkInterface, WhichInterface};
+pub use engine::{Engine, Method, Service};
 pub use parse::{SettingsError, parse};
 pub use repository::RepositorySettings;
-
-/// The database engines that can be a target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Engine {
-    /// Weaviate, single node.
-    Weaviate,
-    /// Any folder: of a service that Perennial does not know.
-    Files,
-}
-
-impl Engine {
-    /// The word in settings, object names and messages.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Weaviate => "weaviate",
-            Self::Files => "files",
-        }
-    }
-}
 
 /// One database that Perennial looks after.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,8 +27,12 @@ pub struct Target {
     pub name: String,
     /// Which engine it is.
     pub engine: Engine,
+    /// How its data is captured.
+    pub method: Method,
     /// Where the engine answers, seen from its own instance: `http://127.0.0.1:8080`.
     pub url: String,
+    /// Whose password `api_key` is, where the engine has users (Redis); `None` is the default user.
+    pub user: Option<String>,
     /// Where the engine's API key is; `None` for an engine without authentication.
     pub api_key: Option<SecretSource>,
     /// The engine's own pinned host name (Weaviate: `CLUSTER_HOSTNAME`). A backup restores only under the name it was
@@ -53,6 +40,8 @@ pub struct Target {
     pub host_name: Option<String>,
     /// The engine's data folder on its instance, for the checks of free space and left-over folders.
     pub data_dir: Option<PathBuf>,
+    /// How the engine is started and stopped; needed where a restore puts files in its data folder.
+    pub service: Option<Service>,
     /// Where the backups are.
     pub repository: RepositorySettings,
     /// Client-side encryption; `None` stores backups as the repository's own encryption protects them.

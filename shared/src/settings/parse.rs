@@ -16,6 +16,7 @@ use crate::archive::frame::{Algorithm, Compression};
 use super::archive::{self, ArchiveSettings, Commands, UploadSettings};
 use super::encryption::{self, RawEncryption};
 use super::endpoint::RawEndpoint;
+use super::engine::RawService;
 use super::repository::RawRepository;
 use super::{AutoScaling, BackupPolicy, Checks, EmptyRepository, Engine, RestorePolicy, SecretSource, Target};
 
@@ -60,11 +61,13 @@ pub fn parse(file: &str, text: &str) -> Result<Target, SettingsError> {
 struct Raw {
     name: String,
     engine: String,
-    #[serde(default = "default_url")]
-    url: String,
+    method: Option<String>,
+    url: Option<String>,
+    user: Option<String>,
     api_key: Option<RawSecret>,
     host_name: Option<String>,
     data_dir: Option<PathBuf>,
+    service: Option<RawService>,
     repository: RawRepository,
     encryption: Option<RawEncryption>,
     auto_scaling: Option<RawAutoScaling>,
@@ -166,10 +169,6 @@ fn area(key: &str) -> &str {
     key.split(['.', '[']).next().unwrap_or_default()
 }
 
-fn default_url() -> String {
-    "http://127.0.0.1:8080".into()
-}
-
 /// Said for every mistake below `api_key`: serde's own message would repeat the value.
 const API_KEY_ALLOWED: &str =
     "exactly one of: secret (name or ARN in Secrets Manager), env (variable name), file (absolute path)";
@@ -250,14 +249,22 @@ impl Raw {
             "name",
             "1 to 40 lower-case letters, digits or -, beginning with a letter",
         )?;
-        let engine = match self.engine.as_str() {
-            "weaviate" => Engine::Weaviate,
-            "files" => Engine::Files,
-            _ => return Err(check.error("engine", "one of: weaviate, files")),
-        };
-        let host = self.url.strip_prefix("http://").or_else(|| self.url.strip_prefix("https://"));
+        let engine = Engine::parse(&self.engine, check)?;
+        let method = engine.method(self.method.as_deref(), check)?;
+        let url = self.url.unwrap_or_else(|| engine.default_url().into());
+        let schemes = engine.schemes();
+        let host = schemes.iter().find_map(|scheme| url.strip_prefix(scheme));
         let plain = host.is_some_and(|h| !h.is_empty() && !h.contains(['/', '?', '#', '@', ' ']));
-        check.that(plain, "url", "http://HOST:PORT or https://HOST:PORT, without path or user name")?;
+        let allowed = format!("{}HOST:PORT or {}HOST:PORT, without path or user name", schemes[0], schemes[1]);
+        check.that(plain, "url", &allowed)?;
+        if let Some(user) = &self.user {
+            check.name("user", user, 255, "-_.@")?;
+            check.that(
+                engine == Engine::Redis,
+                "user",
+                "only with `engine: redis`: the other engines' keys have no user",
+            )?;
+        }
         if let Some(host) = &self.host_name {
             check.name("host_name", host, 253, "-.")?;
         }
@@ -268,6 +275,10 @@ impl Raw {
         check.that(has_data, "data_dir", "with `engine: files`, the absolute path of the folder to back up")?;
         Ok(Target {
             engine,
+            method,
+            url,
+            user: self.user,
+            service: self.service.map(|s| s.check(check)).transpose()?,
             archive: self.archive.check(&self.compression, check)?,
             upload: self.upload.check(check)?,
             commands: self.commands.check(check)?,
@@ -281,7 +292,6 @@ impl Raw {
             restore: self.restore.check(check)?,
             checks: self.checks.check(check)?,
             name: self.name,
-            url: self.url,
             host_name: self.host_name,
             data_dir: self.data_dir,
         })
@@ -477,7 +487,7 @@ checks: {min_free_disk_gib: 20, min_free_memory_percent: 10, max_load_per_cpu: 2
     fn a_bad_value_is_named_with_its_file_and_key() {
         let rows = [
             ("name: docs", "name: Docs", "name", "lower-case"),
-            ("engine: weaviate", "engine: mysql", "engine", "one of: weaviate, files"),
+            ("engine: weaviate", "engine: mysql", "engine", "one of: weaviate, qdrant, redis, files"),
             ("http://127.0.0.1:8080", "http://u:p@h/x", "url", "http://HOST:PORT"),
             ("host_name: weaviate-0", "host_name: 'a b'", "host_name", "letters"),
             ("data_dir: /workspace", "data_dir: workspace", "data_dir", "absolute"),

@@ -1,7 +1,8 @@
 //! The staged folder takes the target's place.
 //!
 //! Two renames in one folder, so each is atomic; between them nothing stands at the target's name. A crash in between is known by
-//! its names: [`finish`] called again goes on where it ended. The old folder stays until [`forget_old`].
+//! its names: [`finish`] called again goes on where it ended. The old folder stays until [`forget_old`], or until [`undo`] puts it
+//! back; a second try of the same restore never takes the first one's remains for it.
 
 use std::fs::{self, File};
 use std::io;
@@ -18,6 +19,8 @@ pub struct Places {
     pub staging: PathBuf,
     /// Where what was there before is kept.
     pub old: PathBuf,
+    /// What is on its way out: an earlier try of the same restore, or what was taken back.
+    pub gone: PathBuf,
 }
 
 impl Places {
@@ -30,6 +33,7 @@ impl Places {
             target: target.to_owned(),
             staging: parent.join(format!(".{name}.perennial-new-{tag}")),
             old: parent.join(format!(".{name}.perennial-old-{tag}")),
+            gone: parent.join(format!(".{name}.perennial-gone-{tag}")),
         })
     }
 }
@@ -47,23 +51,48 @@ fn refuse_mount_point(target: &Path, parent: &Path) -> io::Result<()> {
 
 /// Puts the staged folder in the target's place. Safe to call again after a crash.
 pub fn finish(places: &Places) -> io::Result<()> {
-    let Places { target, staging, old } = places;
+    let Places { target, staging, old, gone } = places;
     if !staging.exists() {
         return if target.exists() { Ok(()) } else { Err(io::Error::other(format!("{} is gone", staging.display()))) };
     }
     if target.exists() {
-        if old.exists() {
-            remove_tree(old)?;
-        }
-        rename(target, old)?;
+        // Where an old folder is kept already, an earlier try of this restore put the target there.
+        rename(target, if old.exists() { emptied(gone)? } else { old })?;
     }
     crate::failpoint::reach("restore-swapping");
-    rename(staging, target)
+    rename(staging, target)?;
+    forget(gone)
+}
+
+/// Puts back what was there before; what was restored is removed. Nothing happens where nothing is kept.
+pub fn undo(places: &Places) -> io::Result<()> {
+    let Places { target, old, gone, .. } = places;
+    if !old.exists() {
+        return Ok(());
+    }
+    if target.exists() {
+        rename(target, emptied(gone)?)?;
+    }
+    rename(old, target)?;
+    forget(gone)
 }
 
 /// Removes what was there before.
 pub fn forget_old(places: &Places) -> io::Result<()> {
-    if places.old.exists() { remove_tree(&places.old) } else { Ok(()) }
+    forget(&places.gone)?;
+    forget(&places.old)
+}
+
+/// A name that nothing stands at.
+fn emptied(path: &Path) -> io::Result<&Path> {
+    forget(path).map(|()| path)
+}
+
+fn forget(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(named(path, &e)),
+        _ => Ok(()),
+    }
 }
 
 fn rename(from: &Path, to: &Path) -> io::Result<()> {
@@ -71,10 +100,6 @@ fn rename(from: &Path, to: &Path) -> io::Result<()> {
     // The rename itself is on the disk only when its folder is.
     let parent = to.parent().unwrap_or(Path::new("/"));
     File::open(parent)?.sync_all()
-}
-
-fn remove_tree(path: &Path) -> io::Result<()> {
-    fs::remove_dir_all(path).map_err(|e| named(path, &e))
 }
 
 #[cfg(test)]
@@ -96,7 +121,16 @@ mod tests {
         finish(&places).expect("again");
         assert_eq!(fs::read_to_string(places.target.join("f")).expect("read"), "new");
         assert_eq!(fs::read_to_string(places.old.join("f")).expect("read"), "old");
+        write(&places.staging, "newer");
+        finish(&places).expect("a second try");
+        assert_eq!(fs::read_to_string(places.old.join("f")).expect("read"), "old", "not the first try's");
+        undo(&places).expect("taken back");
+        undo(&places).expect("again");
+        assert_eq!(fs::read_to_string(places.target.join("f")).expect("read"), "old");
+
+        write(&places.staging, "newest");
+        finish(&places).expect("finished");
         forget_old(&places).expect("removed");
-        assert!(!places.old.exists());
+        assert_eq!(fs::read_dir(folder.path()).expect("read").count(), 1, "nothing but the target");
     }
 }

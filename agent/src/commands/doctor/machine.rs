@@ -1,6 +1,6 @@
 //! The machine's disk, memory and load.
 
-use super::Check;
+use crate::check::Check;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::restore::room::{free_bytes, gibibytes};

@@ -8,7 +8,7 @@ use perennial_shared::resolve::{Resolution, resolve};
 use perennial_shared::settings::RepositorySettings;
 use perennial_shared::store::{Store, StoreError};
 
-use super::Check;
+use crate::check::Check;
 use crate::commands::table::age;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};

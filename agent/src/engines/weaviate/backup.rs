@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::operation::Operation;
-use crate::engine::{Captured, EngineError, Progress, Step};
+use crate::engine::native::Captured;
+use crate::engine::{EngineError, Progress, Step};
 
 /// Of the engine's cores. The rest is for its clients.
 const CPU_PERCENT: u32 = 50;

@@ -12,7 +12,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::engine::{Description, EngineError};
+use crate::engine::EngineError;
+use crate::engine::native::Description;
 
 /// Of a whole backup.
 pub(super) const CONFIG: &str = "backup_config.json";

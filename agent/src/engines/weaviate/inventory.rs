@@ -163,8 +163,14 @@ pub(super) async fn samples(client: &Client, name: &str, each: usize) -> Result<
             if samples.iter().any(|s| s.near_object == id) {
                 continue;
             }
-            let mut sample =
-                Sample { tenant: tenant.clone(), vector: class.vector(), near_object: id, limit: LIMIT, ids: vec![] };
+            let mut sample = Sample {
+                tenant: tenant.clone(),
+                vector: class.vector(),
+                near_object: id,
+                limit: LIMIT,
+                ids: vec![],
+                digest: None,
+            };
             match ask(client, name, &sample).await {
                 Ok(ids) => sample.ids = ids,
                 Err(EngineError::Unexpected { why, .. }) if why.contains("has no vector") => continue,

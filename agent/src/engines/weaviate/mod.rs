@@ -8,11 +8,13 @@
 //! | `operation` | a backup or restore, watched until it is really over |
 //! | `backup`, `restore` | what each needs before and after |
 //! | `files` | the documents inside a native backup |
+//! | `examine` | what `doctor` looks at in Weaviate alone |
 //! | `left_over` | folders that would make a restore lie |
 //! | `read_only` | refusing writes |
 
 mod backup;
 mod client;
+mod examine;
 mod files;
 mod health;
 mod inventory;
@@ -27,8 +29,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use perennial_shared::manifest::Sample;
 use perennial_shared::secret::Secret;
+use perennial_shared::settings::Service;
 
-use crate::engine::{Captured, Counted, Description, Engine, EngineError, Identity, Place, Progress};
+use crate::check::Check;
+use crate::engine::native::{Captured, Description, Place};
+use crate::engine::{Answer, Counted, Engine, EngineError, Identity, NativeBackup, Progress};
 use client::{Client, Request};
 use operation::{Kind, Operation};
 
@@ -47,6 +52,8 @@ pub struct Options {
     pub host_name: Option<String>,
     /// Its data folder as this program sees it; `None` does without looking for left-over folders.
     pub data_dir: Option<PathBuf>,
+    /// How it is started and stopped, for physical backups.
+    pub service: Option<Service>,
 }
 
 impl Weaviate {
@@ -101,10 +108,33 @@ impl Engine for Weaviate {
         inventory::samples(&self.client, collection, each).await
     }
 
-    async fn ask(&self, collection: &str, sample: &Sample) -> Result<Vec<String>, EngineError> {
-        inventory::ask(&self.client, collection, sample).await
+    async fn ask(&self, collection: &str, sample: &Sample) -> Result<Answer, EngineError> {
+        Ok(Answer { ids: inventory::ask(&self.client, collection, sample).await?, digest: None })
     }
 
+    async fn refuse_writes(&self) -> Result<(), EngineError> {
+        read_only::set_all(&self.client, "READONLY").await
+    }
+
+    async fn accept_writes(&self) -> Result<(), EngineError> {
+        read_only::set_all(&self.client, "READY").await
+    }
+
+    fn can_refuse_writes(&self) -> bool {
+        true
+    }
+
+    async fn examine(&self) -> Vec<Check> {
+        examine::checks(self).await
+    }
+
+    fn native(&self) -> Option<&dyn NativeBackup> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl NativeBackup for Weaviate {
     async fn capture(
         &self,
         place: &Place,
@@ -185,18 +215,5 @@ impl Engine for Weaviate {
             self.client.change(Request::delete(&["schema", name])).await?;
         }
         Ok(())
-    }
-
-    async fn refuse_writes(&self) -> Result<(), EngineError> {
-        read_only::set_all(&self.client, "READONLY").await
-    }
-
-    async fn accept_writes(&self) -> Result<(), EngineError> {
-        read_only::set_all(&self.client, "READY").await
-    }
-
-    async fn left_over_folders(&self) -> Result<Vec<PathBuf>, EngineError> {
-        let Some(data_dir) = &self.data_dir else { return Ok(vec![]) };
-        left_over::unknown(data_dir, &self.collections().await?)
     }
 }

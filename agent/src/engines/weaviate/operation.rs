@@ -13,7 +13,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::client::{Client, Request};
-use crate::engine::{EngineError, Place, Root};
+use crate::engine::EngineError;
+use crate::engine::native::{Place, Root};
 
 /// A folder below the real one that never holds a backup.
 const NOWHERE: &str = "no-backup-is-ever-here";

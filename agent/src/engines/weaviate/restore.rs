@@ -12,7 +12,8 @@ use serde_json::{Map, json};
 use super::client::Client;
 use super::operation::Operation;
 use super::{inventory, left_over};
-use crate::engine::{Description, EngineError, Identity, Progress, Step};
+use crate::engine::native::Description;
+use crate::engine::{EngineError, Identity, Progress, Step};
 
 /// The oldest server whose backups today's servers restore.
 const OLDEST: (u32, u32) = (1, 23);

@@ -1,0 +1,74 @@
+//! An engine's data folder, which a restored one is swapped in for while the engine is stopped.
+//!
+//! Promises: what was there before is kept beside it until the restore is committed, and put back when it is taken back. A crash in
+//! between leaves the engine stopped or with the restored data; the same restore begun again goes on.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use perennial_shared::settings::Service;
+
+use crate::archive::restore::swap::{self, Places};
+use crate::engine::EngineError;
+use crate::failpoint;
+use crate::service;
+
+/// A data folder and what holds it open.
+#[derive(Debug, Clone)]
+pub struct DataFolder {
+    /// Where it is.
+    pub path: PathBuf,
+    /// How the engine is stopped and started around the swap.
+    pub service: Service,
+}
+
+impl DataFolder {
+    /// The folder at `path`, which must be set, of an engine that can be stopped.
+    pub fn new(path: Option<&Path>, service: Option<&Service>) -> Result<Self, EngineError> {
+        let missing = |what: &str, why: &str| EngineError::Unsupported(format!("`{what}` is not set: {why}"));
+        let path = path.ok_or_else(|| missing("data_dir", "which folder holds the engine's data?"))?;
+        let service =
+            service.ok_or_else(|| missing("service", "the engine must be stopped while its data folder is swapped"))?;
+        Ok(Self { path: path.into(), service: service.clone() })
+    }
+
+    fn places(&self, tag: &str) -> Result<Places, EngineError> {
+        Places::new(&self.path, tag).map_err(|e| EngineError::files(&self.path, &e))
+    }
+
+    /// Where the restore called `tag` is put together.
+    pub fn staging(&self, tag: &str) -> Result<PathBuf, EngineError> {
+        Ok(self.places(tag)?.staging)
+    }
+
+    /// Stops the engine, puts the staged folder in, starts it again. Whether it serves then is for the caller to see.
+    pub async fn install(&self, tag: &str, patience: Duration) -> Result<(), EngineError> {
+        let places = self.places(tag)?;
+        service::stop(&self.service, patience).await?;
+        failpoint::reach("restore-stopped");
+        self.blocking(places, swap::finish).await?;
+        failpoint::reach("restore-swapped");
+        service::start(&self.service, patience).await
+    }
+
+    /// Forgets what was there before.
+    pub async fn commit(&self, tag: &str) -> Result<(), EngineError> {
+        self.blocking(self.places(tag)?, swap::forget_old).await
+    }
+
+    /// Puts back what was there before, where it is still kept.
+    pub async fn take_back(&self, tag: &str, patience: Duration) -> Result<(), EngineError> {
+        let places = self.places(tag)?;
+        if !places.old.exists() {
+            return Ok(());
+        }
+        service::stop(&self.service, patience).await?;
+        self.blocking(places, swap::undo).await?;
+        service::start(&self.service, patience).await
+    }
+
+    async fn blocking(&self, places: Places, work: fn(&Places) -> std::io::Result<()>) -> Result<(), EngineError> {
+        let done = tokio::task::spawn_blocking(move || work(&places)).await.unwrap_or_else(|e| Err(e.into()));
+        done.map_err(|e| EngineError::files(&self.path, &e))
+    }
+}

@@ -1,0 +1,33 @@
+//! What `doctor` looks at in Weaviate alone: its pinned name, and folders that would make a restore lie.
+
+use super::{Weaviate, left_over};
+use crate::check::Check;
+use crate::engine::{Engine, EngineError};
+
+pub(super) async fn checks(weaviate: &Weaviate) -> Vec<Check> {
+    vec![host_name(weaviate).await, left_over_folders(weaviate).await]
+}
+
+async fn host_name(weaviate: &Weaviate) -> Check {
+    const NAME: &str = "host name";
+    if weaviate.host_name.is_none() {
+        return Check::not_checked(NAME, "set host_name and CLUSTER_HOSTNAME: data does not open under another name");
+    }
+    Check::of(NAME, async { Ok(weaviate.pinned_identity().await?.host_name) }).await
+}
+
+/// Folders of collections that the engine does not know. Installing over one loses data without an error.
+async fn left_over_folders(weaviate: &Weaviate) -> Check {
+    const NAME: &str = "left-over folders";
+    let Some(data_dir) = &weaviate.data_dir else {
+        return Check::not_checked(NAME, "set data_dir: a restore over a left-over folder loses data without an error");
+    };
+    let checked = async {
+        let found = left_over::unknown(data_dir, &weaviate.collections().await?)?;
+        if found.is_empty() {
+            return Ok("none".to_owned());
+        }
+        Err(EngineError::OrphanFolder { folders: found.iter().map(|f| f.display().to_string()).collect() }.into())
+    };
+    Check::of(NAME, checked).await
+}
