@@ -49,13 +49,6 @@ pub struct Made {
     pub findings: Vec<String>,
 }
 
-impl Made {
-    /// Objects in all collections, as counted after the capture.
-    pub fn objects(&self) -> u64 {
-        self.manifest.collections.iter().map(|c| c.count_after).sum()
-    }
-}
-
 /// Takes and publishes a backup. The caller holds the target's lock.
 pub async fn create(context: &Context, wish: &Wish, watch: &dyn Watch) -> Result<Made, Failure> {
     let engine = context.database().await?;

@@ -9,6 +9,7 @@ use perennial_shared::id::{BackupId, RunId};
 use perennial_shared::verify::{Depth, Options, Subset};
 
 use crate::backup::chain::Kind;
+use crate::commands::backup_create::Asked;
 use crate::commands::{self, Outcome};
 use crate::context::{Context, Source};
 use crate::failure::{Exit, Failure};
@@ -73,7 +74,7 @@ enum Command {
 
 #[derive(Debug, Subcommand)]
 enum Backup {
-    /// Take a backup and publish it as the newest.
+    /// Take a backup and publish it as the newest; with --targets of several databases at once.
     Create(Create),
     /// Every backup in the repository, and what is wrong with any.
     List,
@@ -93,6 +94,15 @@ struct Create {
     /// Read all files, also those that look unchanged by size, times and inode.
     #[arg(long)]
     reread: bool,
+    /// Several targets instead of --target, at the same time: fails if any of them fails, and lets none stop the others.
+    #[arg(long, value_name = "FILE|NAME,...", value_delimiter = ',')]
+    targets: Vec<String>,
+}
+
+impl Create {
+    fn asked(&self) -> Asked {
+        Asked { kind: self.kind, reread: self.reread }
+    }
 }
 
 /// The newest backup, or one by its id.
@@ -204,17 +214,22 @@ impl Cli {
         if let Command::Completion { shell } = self.command {
             return Ok(commands::completion::script(shell));
         }
+        let watch = watch::person(self.quiet);
+        if let Command::Backup(Backup::Create(create)) = &self.command
+            && !create.targets.is_empty()
+        {
+            return commands::backup_create::run_all(&create.targets, create.asked(), &*watch).await;
+        }
         let Some(target) = &self.target else {
             return Err(Failure::new(Exit::Usage, "NoTarget", "say which database: --target FILE or --target NAME"));
         };
         let context = Context::open(&Source::of(target)).await?;
-        let watch = watch::person(self.quiet);
         match self.command {
             Command::Doctor => commands::doctor::run(&context).await,
             Command::Status => commands::status::run(&context).await,
             Command::Run { run } => commands::run::run(&context, &run, &*watch).await,
-            Command::Backup(Backup::Create(Create { kind, reread })) => {
-                commands::backup_create::run(&context, kind, reread, &*watch).await
+            Command::Backup(Backup::Create(create)) => {
+                commands::backup_create::run(&context, create.asked(), &*watch).await
             }
             Command::Backup(Backup::List) => commands::backup_list::run(&context).await,
             Command::Backup(Backup::Show(which)) => commands::backup_show::run(&context, which.id.as_ref()).await,

@@ -15,6 +15,7 @@
 //! | [`check`] | what `doctor` looks at |
 //! | [`state`] | what is remembered on this machine |
 //! | [`instance`] | which EC2 instance this is |
+//! | [`units`] | numbers for people |
 //! | [`watch`] | telling somebody how far a command is |
 //! | [`failure`] | how a command ends without success |
 //! | [`failpoint`] | where a test can end the program |
@@ -35,4 +36,5 @@ pub mod replicate;
 pub mod restore;
 pub mod service;
 pub mod state;
+pub mod units;
 pub mod watch;

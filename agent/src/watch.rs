@@ -62,6 +62,20 @@ impl Watch for All<'_> {
     }
 }
 
+/// One of several commands that go on at the same time.
+pub struct Named<'a> {
+    /// What it is called.
+    pub name: &'a str,
+    /// Who is told.
+    pub watch: &'a dyn Watch,
+}
+
+impl Watch for Named<'_> {
+    fn see(&self, progress: &Progress) {
+        self.watch.see(&Progress { stage: format!("{}: {}", self.name, progress.stage), ..progress.clone() });
+    }
+}
+
 /// A person at standard error: a bar on a terminal, else a line for each stage.
 pub fn person(quiet: bool) -> Box<dyn Watch> {
     match (quiet, std::io::stderr().is_terminal()) {

@@ -256,6 +256,14 @@ impl Manifest {
         Ok(manifest)
     }
 
+    /// Objects in all collections as counted after the capture; of a folder, its files.
+    pub fn held(&self) -> u64 {
+        match &self.archive {
+            Some(archive) if self.collections.is_empty() => archive.files,
+            _ => self.collections.iter().map(|c| c.count_after).sum(),
+        }
+    }
+
     /// The manifest as it is stored: indented, one newline at the end.
     pub fn to_bytes(&self) -> Vec<u8> {
         to_json(self)

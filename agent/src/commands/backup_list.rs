@@ -1,14 +1,15 @@
 //! `perennial backup list`
 
 use jiff::Timestamp;
-use perennial_shared::manifest::BackupKind;
+use perennial_shared::manifest::{BackupKind, Manifest};
 use perennial_shared::resolve::{Candidate, Resolution, Source, resolve};
 use serde::Serialize;
 
 use super::Outcome;
-use super::table::{age, bytes, lines, table};
+use super::table::{age, lines, table};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
+use crate::units::bytes;
 
 #[derive(Serialize)]
 struct Listing {
@@ -51,10 +52,7 @@ fn entry(candidate: &Candidate) -> Entry {
         started_at: manifest.map(|m| m.started_at),
         size_bytes: manifest.map(|m| m.size_bytes),
         kind: manifest.map(|m| if m.kind == BackupKind::Base { "base" } else { "increment" }),
-        objects: manifest.map(|m| match &m.archive {
-            Some(archive) => archive.files,
-            None => m.collections.iter().map(|c| c.count_after).sum(),
-        }),
+        objects: manifest.map(Manifest::held),
         reason: manifest.map(|m| format!("{:?}", m.reason).to_lowercase()),
         generation: manifest.map(|m| m.generation.0),
     }

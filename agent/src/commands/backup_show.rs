@@ -5,10 +5,11 @@ use perennial_shared::manifest::Manifest;
 use perennial_shared::resolve::resolve;
 
 use super::Outcome;
-use super::table::{bytes, table};
+use super::table::table;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::restore::choose;
+use crate::units::bytes;
 
 /// Shows one backup's manifest.
 pub async fn run(context: &Context, id: Option<&BackupId>) -> Result<Outcome, Failure> {

@@ -9,9 +9,10 @@ use perennial_shared::id::BackupId;
 use perennial_shared::verify::{self, Depth, Options, Report, Verdict};
 
 use super::Outcome;
-use super::table::{bytes, lines};
+use super::table::lines;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
+use crate::units::bytes;
 use crate::watch::{Progress, Watch};
 
 const TOLD_EVERY: Duration = Duration::from_millis(500);

@@ -102,7 +102,7 @@ async fn backup_run(context: &Context, claim: &Claim, reason: Reason, watch: &dy
         made.findings.extend(replicate::everywhere(context, &made.manifest, watch).await?);
     }
     Ok(Done {
-        objects: made.objects(),
+        objects: made.manifest.held(),
         size_bytes: made.manifest.size_bytes,
         backup_id: Some(made.manifest.backup_id),
         findings: made.findings,

@@ -22,6 +22,7 @@ use crate::engines::folder::Folder;
 use crate::failpoint;
 use crate::failure::{Exit, Failure};
 use crate::state::{RestoreMarker, State};
+use crate::units::bytes;
 use crate::watch::{Progress, Watch, alive};
 
 const TOLD_EVERY: Duration = Duration::from_millis(500);
@@ -61,14 +62,12 @@ pub(super) async fn restore(
     let state = context.state()?;
     let work = Work { context, engine, files, manifest, archive, wish, watch, tag, staging, state, deadline };
     let (already, findings) = work.run().await?;
-    let objects =
-        if engine.is_some() { manifest.collections.iter().map(|c| c.count_after).sum() } else { archive.files };
     Ok(Restored {
         backup_id: manifest.backup_id.to_string(),
         already,
         dry_run: wish.dry_run,
         size_bytes: archive.data_bytes,
-        objects,
+        objects: manifest.held(),
         captured_at: Some(manifest.started_at),
         findings,
         seconds: begun.elapsed().as_secs_f64(),
@@ -275,24 +274,24 @@ impl Work<'_> {
         let begun = Instant::now();
         let estimate = staging::estimate(request).await?;
         let rate = self.rate(request).await?;
-        let Estimate { files, bytes, fetch_bytes, requests, found_bytes } = estimate;
+        let Estimate { files, bytes: size, fetch_bytes, requests, found_bytes } = estimate;
         let mut findings = vec![
-            format!("{files} files, {}, to {}", mebibytes(bytes), self.destination()),
+            format!("{files} files, {}, to {}", bytes(size), self.destination()),
             format!(
                 "{} on the disk already, {} to fetch in {requests} requests",
-                mebibytes(found_bytes),
-                mebibytes(fetch_bytes)
+                bytes(found_bytes),
+                bytes(fetch_bytes)
             ),
         ];
-        #[allow(clippy::cast_precision_loss)] // an estimate
+        #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)] // an estimate
         if let Some(rate) = rate {
             let seconds = fetch_bytes as f64 / rate + begun.elapsed().as_secs_f64();
             findings.push(format!(
                 "about {seconds:.0} s at the {} a second that one request brings now",
-                mebibytes_f(rate)
+                bytes(rate as u64)
             ));
         }
-        findings.push(self.has_room(bytes)?);
+        findings.push(self.has_room(size)?);
         Ok(findings)
     }
 
@@ -307,21 +306,21 @@ impl Work<'_> {
         Ok(Some(length as f64 / begun.elapsed().as_secs_f64().max(1e-6)))
     }
 
-    fn has_room(&self, bytes: u64) -> Result<String, Failure> {
+    fn has_room(&self, size: u64) -> Result<String, Failure> {
         let existing = self.staging.ancestors().find(|p| p.is_dir()).unwrap_or(Path::new("/"));
         let free = room::free_bytes(existing)?;
         let staged = folder_size(&self.staging);
-        let needed = (bytes + bytes / 20).saturating_sub(staged);
+        let needed = (size + size / 20).saturating_sub(staged);
         if free < needed {
             let message = format!(
                 "{} has {} free and the restore needs {} beside what is there; use a larger disk, or empty the folder first",
                 existing.display(),
-                mebibytes(free),
-                mebibytes(needed)
+                bytes(free),
+                bytes(needed)
             );
             return Err(Failure::new(Exit::Refused, "DiskTooSmall", message));
         }
-        Ok(format!("{} free at {}, {} needed", mebibytes(free), existing.display(), mebibytes(needed)))
+        Ok(format!("{} free at {}, {} needed", bytes(free), existing.display(), bytes(needed)))
     }
 
     /// Tells how far it is while `work` is done.
@@ -357,10 +356,10 @@ fn brought(counters: &Counters, took: Duration) -> String {
     format!(
         "{} files, {}: {} fetched in {} requests, {} kept from the disk, in {:.1} s",
         of(&counters.files),
-        mebibytes(of(&counters.placed)),
-        mebibytes(of(&counters.fetched)),
+        bytes(of(&counters.placed)),
+        bytes(of(&counters.fetched)),
         of(&counters.requests),
-        mebibytes(of(&counters.found)),
+        bytes(of(&counters.found)),
         took.as_secs_f64()
     )
 }
@@ -394,13 +393,4 @@ fn folder_size(folder: &PathBuf) -> u64 {
         _ => 0,
     });
     sizes.sum()
-}
-
-fn mebibytes(bytes: u64) -> String {
-    #[allow(clippy::cast_precision_loss)]
-    mebibytes_f(bytes as f64)
-}
-
-fn mebibytes_f(bytes: f64) -> String {
-    format!("{:.1} MiB", bytes / f64::from(1 << 20))
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::context::Context;
 use crate::engine::native::Description;
 use crate::failure::{Exit, Failure};
+use crate::units::bytes;
 
 /// Fails when there is too little room; says how much there is. Room for a tenth more than the data is asked for.
 pub(super) fn check(context: &Context, description: &Description) -> Result<Vec<String>, Failure> {
@@ -15,12 +16,12 @@ pub(super) fn check(context: &Context, description: &Description) -> Result<Vec<
         let message = format!(
             "{} has {} free and the backup needs {}; use an instance with a larger disk",
             folder.display(),
-            gibibytes(free),
-            gibibytes(needed)
+            bytes(free),
+            bytes(needed)
         );
         return Err(Failure::new(Exit::Refused, "DiskTooSmall", message));
     }
-    Ok(vec![format!("{} free at {}, {} needed", gibibytes(free), folder.display(), gibibytes(needed))])
+    Ok(vec![format!("{} free at {}, {} needed", bytes(free), folder.display(), bytes(needed))])
 }
 
 /// Bytes that may still be written below a folder.
@@ -30,10 +31,4 @@ pub fn free_bytes(folder: &Path) -> Result<u64, Failure> {
         Failure::new(Exit::Usage, "DataFolderUnreadable", message)
     })?;
     Ok(found.f_bavail * found.f_frsize)
-}
-
-/// For people.
-#[allow(clippy::cast_precision_loss)]
-pub fn gibibytes(bytes: u64) -> String {
-    format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30))
 }

@@ -30,6 +30,13 @@ pub struct Ran {
 }
 
 impl Ran {
+    /// Runs a command to its end.
+    pub fn of(command: &mut Command) -> Self {
+        let output = command.output().expect("it runs");
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Self { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    }
+
     /// The exit code must be this one.
     #[track_caller]
     pub fn exits(self, code: i32) -> Self {
@@ -126,13 +133,13 @@ impl Machine {
 
     /// Runs it to its end.
     pub fn run(&self, words: &[&str]) -> Ran {
-        finished(&mut self.command(words))
+        Ran::of(&mut self.command(words))
     }
 
     /// Runs it until it reaches a failpoint, where it must die.
     #[track_caller]
     pub fn crash(&self, at: &str, words: &[&str]) {
-        let ran = finished(self.command(words).env("PERENNIAL_CRASH_AT", at));
+        let ran = Ran::of(self.command(words).env("PERENNIAL_CRASH_AT", at));
         assert_eq!(ran.code, None, "it did not reach {at}: {ran:?}");
     }
 
@@ -140,10 +147,4 @@ impl Machine {
     pub fn spawn(&self, words: &[&str]) -> Child {
         self.command(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts")
     }
-}
-
-fn finished(command: &mut Command) -> Ran {
-    let output = command.output().expect("it runs");
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Ran { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
 }

@@ -48,7 +48,7 @@ pub async fn fill(url: &str, collection: &str, range: std::ops::Range<u64>, more
 }
 
 /// Object number `n` of a collection.
-fn object(collection: &str, n: u64, more: &Value) -> Value {
+pub fn object(collection: &str, n: u64, more: &Value) -> Value {
     let mut object = json!({"class": collection, "id": id(n), "properties": {"title": format!("title {n}")}});
     let more = more.as_object().expect("an object");
     if !more.contains_key("vectors") && !more.contains_key("without_vector") {

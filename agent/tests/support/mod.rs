@@ -10,7 +10,9 @@ pub mod data;
 pub mod process;
 pub mod s3;
 pub mod scripted;
+pub mod subject;
 pub mod weaviate;
+pub mod weaviate_subject;
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::TcpListener;

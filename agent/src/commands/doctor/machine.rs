@@ -3,7 +3,8 @@
 use crate::check::Check;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
-use crate::restore::room::{free_bytes, gibibytes};
+use crate::restore::room::free_bytes;
+use crate::units::bytes;
 
 pub(super) fn checks(context: &Context) -> Vec<Check> {
     vec![disk(context), memory(context), load(context)]
@@ -26,9 +27,9 @@ fn disk(context: &Context) -> Check {
     };
     let least = context.target.checks.min_free_disk_gib << 30;
     match free_bytes(folder) {
-        Ok(free) if free >= least => Check::good(NAME, format!("{} at {}", gibibytes(free), folder.display())),
+        Ok(free) if free >= least => Check::good(NAME, format!("{} at {}", bytes(free), folder.display())),
         Ok(free) => {
-            Check::problem(NAME, format!("{} at {}, less than {}", gibibytes(free), folder.display(), gibibytes(least)))
+            Check::problem(NAME, format!("{} at {}, less than {}", bytes(free), folder.display(), bytes(least)))
         }
         Err(e) => Check::problem(NAME, e.message),
     }

@@ -109,7 +109,11 @@ impl Engine for Weaviate {
     }
 
     async fn ask(&self, collection: &str, sample: &Sample) -> Result<Answer, EngineError> {
-        Ok(Answer { ids: inventory::ask(&self.client, collection, sample).await?, digest: None })
+        match inventory::ask(&self.client, collection, sample).await {
+            // What there is nothing to search by is gone.
+            Err(EngineError::Unexpected { why, .. }) if why.contains("vector not found") => Ok(Answer::default()),
+            found => Ok(Answer { ids: found?, digest: None }),
+        }
     }
 
     async fn refuse_writes(&self) -> Result<(), EngineError> {

@@ -1,0 +1,190 @@
+//! One suite for every engine and every method of capturing it: real engines, the real program, a real S3 server.
+//!
+//! `PERENNIAL_ROWS=100000 cargo test -p perennial --release --test conformance -- --nocapture --test-threads 1` prints the report with
+//! figures that mean something; in `make test` the same is done with few rows, for right or wrong only.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use perennial::engine::{Answer, EngineError};
+use perennial_shared::manifest::Sample;
+use serde_json::Value;
+use support::cli::{Machine, PREFIX, Ran};
+use support::s3::S3;
+use support::subject::{Subject, Writer, settled, waits};
+use support::weaviate_subject::WeaviateSubject;
+
+fn rows() -> u64 {
+    std::env::var("PERENNIAL_ROWS").ok().map_or(2000, |n| n.parse().expect("a number of rows"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn weaviate_native() {
+    let s3 = S3::start();
+    let used = WeaviateSubject::start(&s3, "native", true).await;
+    let fresh = WeaviateSubject::start(&s3, "native", false).await;
+    conforms(&s3, used, fresh).await;
+}
+
+/// `used` has an empty collection, `fresh` is the engine of a new instance.
+#[allow(clippy::print_stdout)] // the report
+async fn conforms(s3: &S3, used: impl Subject + 'static, mut fresh: impl Subject + 'static) {
+    tells_who_it_is(&used).await;
+    let used: Arc<dyn Subject> = Arc::new(used);
+    used.load(0..rows()).await;
+    counts_and_samples(&*used).await;
+
+    let (old, new) = (machine(s3, &*used), machine(s3, &fresh));
+    let base = captured_while_written_to(&old, Arc::clone(&used), rows()).await;
+    let restored = Instant::now();
+    new.run(&["backup", "restore", "--latest"]).exits(0);
+    let restore_seconds = restored.elapsed().as_secs_f64();
+    let found = fresh.rows().await;
+    let missing = base.lost(&found);
+
+    let again = captured_after_one_percent(&old, &*used).await;
+    replaces_only_when_told(&new, &fresh, &*used).await;
+    refuses_writes_and_answers_reads(&*used).await;
+    refuses_another_engine(s3, &used.settings(), &new);
+    fresh.restart().await;
+    assert_eq!(fresh.rows().await, used.rows().await, "what was restored is on the disk");
+
+    let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
+    println!(
+        "{:20} {} rows; missing {missing}, deleted and back {}; client waited p50 {:.1} p99 {:.1} longest {:.1} ms; \
+         base {:.1} s {} MB; 1 % changed {:.1} s {} MB; restored in {:.1} s",
+        used.name(),
+        rows(),
+        base.back(&found),
+        base.waits[0],
+        base.waits[1],
+        base.waits[2],
+        base.seconds,
+        megabytes(base.bytes),
+        again.0,
+        megabytes(again.1),
+        restore_seconds
+    );
+    assert_eq!((missing, base.back(&found)), (0, 0));
+}
+
+fn machine(s3: &S3, subject: &dyn Subject) -> Machine {
+    Machine::of_engine(s3, &subject.settings(), Some(subject.key()))
+}
+
+async fn tells_who_it_is(subject: &dyn Subject) {
+    let engine = subject.engine(None);
+    engine.health().await.expect("it serves");
+    assert!(!engine.identity().await.expect("an identity").version.is_empty());
+    let wrong = subject.engine(Some("not-the-key")).identity().await.expect_err("another key");
+    assert!(matches!(wrong, EngineError::Unauthorized { .. }), "{wrong}");
+    let nobody = subject.nowhere().identity().await.expect_err("nobody there");
+    assert!(nobody.is_absence(), "{nobody}");
+}
+
+async fn counts_and_samples(subject: &dyn Subject) {
+    let (engine, name) = (subject.engine(None), subject.collection());
+    let counted = engine.count().await.expect("counts");
+    assert_eq!(counted.iter().find(|c| c.name == name).expect("the collection").count, rows());
+    assert!(engine.collections().await.expect("names").contains(&name.to_owned()));
+    let samples = engine.samples(name, 3).await.expect("samples");
+    assert_eq!(samples.len(), 3);
+    for sample in &samples {
+        let answer = engine.ask(name, sample).await.expect("asked");
+        assert_eq!((answer.ids, answer.digest), (sample.ids.clone(), sample.digest.clone()));
+    }
+    let gone = Sample { near_object: subject.object(u64::from(u32::MAX)), ..samples[0].clone() };
+    assert_eq!(engine.ask(name, &gone).await.expect("asked"), Answer::default(), "what is gone is no error");
+}
+
+/// A backup that was taken while a client went on writing.
+struct Captured {
+    there: BTreeSet<u64>,
+    gone: BTreeSet<u64>,
+    waits: [f64; 3],
+    seconds: f64,
+    bytes: u64,
+}
+
+impl Captured {
+    fn lost(&self, found: &BTreeSet<u64>) -> usize {
+        (0..rows()).chain(self.there.iter().copied()).filter(|row| !found.contains(row)).count()
+    }
+
+    fn back(&self, found: &BTreeSet<u64>) -> usize {
+        self.gone.intersection(found).count()
+    }
+}
+
+async fn captured_while_written_to(machine: &Machine, subject: Arc<dyn Subject>, first: u64) -> Captured {
+    let writer = Writer::start(subject, first);
+    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    let begun = Instant::now();
+    let made = create(machine, &["--type", "base"]).await;
+    let ended = Instant::now();
+    let acts = writer.stop().await;
+    let (there, gone) = settled(&acts, begun);
+    assert!(there.len() > 10, "the client wrote before the capture");
+    let during: Vec<_> = acts.into_iter().filter(|a| a.at >= begun && a.at <= ended + a.took).collect();
+    let bytes = made["size_bytes"].as_u64().expect("bytes");
+    Captured { there, gone, waits: waits(&during), seconds: (ended - begun).as_secs_f64(), bytes }
+}
+
+async fn create(machine: &Machine, words: &[&str]) -> Value {
+    let mut command = machine.command(&[&["backup", "create", "--json"], words].concat());
+    let ran = tokio::task::spawn_blocking(move || Ran::of(&mut command)).await.expect("it ran");
+    ran.exits(0).json()
+}
+
+/// Seconds and bytes.
+async fn captured_after_one_percent(machine: &Machine, subject: &dyn Subject) -> (f64, u64) {
+    for row in (0..rows()).step_by(100) {
+        assert!(subject.delete(row).await && subject.write(row).await, "row {row} changed");
+    }
+    let begun = Instant::now();
+    let made = create(machine, &[]).await;
+    (begun.elapsed().as_secs_f64(), made["size_bytes"].as_u64().expect("bytes"))
+}
+
+async fn replaces_only_when_told(machine: &Machine, fresh: &dyn Subject, used: &dyn Subject) {
+    let before = fresh.rows().await;
+    machine.run(&["backup", "restore", "--latest"]).exits(5).says("--replace");
+    assert_eq!(fresh.rows().await, before, "a refused restore changes nothing");
+    machine.run(&["backup", "restore", "--latest", "--replace", "--yes"]).exits(0);
+    assert_eq!(fresh.rows().await, used.rows().await);
+}
+
+async fn refuses_writes_and_answers_reads(subject: &dyn Subject) {
+    let engine = subject.engine(None);
+    let new = rows() * 10;
+    if engine.can_refuse_writes() {
+        engine.refuse_writes().await.expect("refused");
+        assert!(!subject.write(new).await, "a write is refused");
+        assert!(!subject.rows().await.is_empty(), "reads are answered");
+        engine.accept_writes().await.expect("accepted");
+    } else {
+        engine.refuse_writes().await.expect_err("it says that it cannot");
+    }
+    assert!(subject.write(new).await && subject.delete(new).await, "a write is accepted");
+}
+
+/// A backup of another engine is not put into this one.
+fn refuses_another_engine(s3: &S3, settings: &str, machine: &Machine) {
+    let newest = machine.run(&["backup", "list", "--json"]).exits(0).json();
+    let id = newest["latest"].as_str().expect("an id").to_owned();
+    let manifest = s3.bucket().join(format!("{PREFIX}/backups/{id}/manifest.json"));
+    let good = std::fs::read_to_string(&manifest).expect("a manifest");
+    let version =
+        serde_json::from_str::<Value>(&good).expect("JSON")["engine_version"].as_str().expect("one").to_owned();
+    let other = good.replace(&format!("\"engine_version\": \"{version}\""), "\"engine_version\": \"99.0.0\"");
+    assert_ne!(good, other);
+    if settings.contains("method: native") {
+        return; // the engine's own description says which version it is of, and its hash is in the manifest
+    }
+    std::fs::write(&manifest, other).expect("written");
+    machine.run(&["backup", "restore", "--id", &id, "--replace", "--yes"]).exits(5).says("99.0.0");
+    std::fs::write(&manifest, good).expect("put back");
+}

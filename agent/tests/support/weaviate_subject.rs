@@ -1,0 +1,114 @@
+//! Weaviate as the conformance suite sees it.
+
+use std::collections::BTreeSet;
+
+use async_trait::async_trait;
+use perennial::engine::Engine;
+use perennial::engines::weaviate::{Options, Weaviate};
+use perennial_shared::secret::Secret;
+use serde_json::{Value, json};
+
+use super::data::{fill, id, make_collection, object};
+use super::s3::S3;
+use super::subject::Subject;
+use super::weaviate::{API_KEY, WeaviateServer};
+
+const COLLECTION: &str = "Row";
+const PAGE: usize = 1000;
+
+/// A Weaviate with the collection `Row`.
+pub struct WeaviateSubject {
+    server: WeaviateServer,
+    method: &'static str,
+    client: reqwest::Client,
+}
+
+impl WeaviateSubject {
+    /// Starts one, captured by `method`; with `rows`, its collection is there.
+    pub async fn start(s3: &S3, method: &'static str, rows: bool) -> Self {
+        let server = WeaviateServer::ready("weaviate-0", s3).await;
+        if rows {
+            make_collection(&server.url(), COLLECTION, json!({})).await;
+        }
+        Self { server, method, client: reqwest::Client::builder().no_proxy().build().expect("a client") }
+    }
+
+    fn product(url: &str, key: &str) -> Box<dyn Engine> {
+        let options = Options { host_name: Some("weaviate-0".into()), ..Options::default() };
+        Box::new(Weaviate::new(url, Some(&Secret::new(key)), options).expect("an address"))
+    }
+
+    async fn sent(&self, request: reqwest::RequestBuilder) -> bool {
+        request.bearer_auth(API_KEY).send().await.is_ok_and(|answer| answer.status().is_success())
+    }
+}
+
+#[async_trait]
+impl Subject for WeaviateSubject {
+    fn name(&self) -> &'static str {
+        if self.method == "native" { "weaviate, native" } else { "weaviate, physical" }
+    }
+
+    fn settings(&self) -> String {
+        let (url, data) = (self.server.url(), self.server.data_dir());
+        let method = self.method;
+        format!("engine: weaviate\nmethod: {method}\nurl: {url}\nhost_name: weaviate-0\ndata_dir: {}", data.display())
+    }
+
+    fn key(&self) -> &'static str {
+        API_KEY
+    }
+
+    fn engine(&self, key: Option<&str>) -> Box<dyn Engine> {
+        Self::product(&self.server.url(), key.unwrap_or(API_KEY))
+    }
+
+    fn nowhere(&self) -> Box<dyn Engine> {
+        Self::product("http://127.0.0.1:9", API_KEY)
+    }
+
+    fn collection(&self) -> &'static str {
+        COLLECTION
+    }
+
+    fn object(&self, row: u64) -> String {
+        id(row)
+    }
+
+    async fn load(&self, rows: std::ops::Range<u64>) {
+        fill(&self.server.url(), COLLECTION, rows, json!({})).await;
+    }
+
+    async fn write(&self, row: u64) -> bool {
+        let object = object(COLLECTION, row, &json!({}));
+        self.sent(self.client.post(format!("{}/v1/objects", self.server.url())).json(&object)).await
+    }
+
+    async fn delete(&self, row: u64) -> bool {
+        self.sent(self.client.delete(format!("{}/v1/objects/{COLLECTION}/{}", self.server.url(), id(row)))).await
+    }
+
+    async fn rows(&self) -> BTreeSet<u64> {
+        let (mut rows, mut after) = (BTreeSet::new(), String::new());
+        loop {
+            let url = format!("{}/v1/objects?class={COLLECTION}&limit={PAGE}&after={after}", self.server.url());
+            let page: Value = super::data::send("GET", &url, None).await;
+            let objects = page["objects"].as_array().expect("a list").clone();
+            for found in &objects {
+                let title = found["properties"]["title"].as_str().expect("a title");
+                let row = title.trim_start_matches("title ").parse().expect("a number");
+                assert_eq!(found["id"], id(row), "{found}");
+                rows.insert(row);
+            }
+            match objects.last() {
+                Some(last) => after = last["id"].as_str().expect("an id").into(),
+                None => return rows,
+            }
+        }
+    }
+
+    async fn restart(&mut self) {
+        self.server.restart();
+        self.server.wait().await;
+    }
+}
