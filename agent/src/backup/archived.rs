@@ -22,7 +22,6 @@ use super::chain::{self, Decision, Newest};
 use super::{Made, READY, Wish, describe, inventory, owner, publish, told_to_stop};
 use crate::archive::create::{self, ArchiveError, Archived, Request};
 use crate::archive::source::Source;
-use crate::archive::upload::UploadOptions;
 use crate::context::Context;
 use crate::engine::files::{CaptureWish, CapturedFiles};
 use crate::engine::{Engine, FileBackup, Identity, Step};
@@ -293,11 +292,7 @@ impl Work<'_> {
             key: key.cloned(),
             compression: target.archive.compression,
             chunk_size: target.archive.chunk_size,
-            upload: UploadOptions {
-                part_size: target.upload.part_size,
-                concurrency: target.upload.concurrency,
-                bandwidth: target.upload.bandwidth,
-            },
+            upload: target.upload,
             reread: self.wish.reread,
             resume: Some(Arc::new(uploads.clone())),
             passed: Arc::clone(&passed),
