@@ -118,7 +118,7 @@ async fn who_may_not_is_told_why() {
 }
 
 fn options() -> perennial::engines::redis::Options {
-    perennial::engines::redis::Options { user: None, method: Method::Both, data_dir: None, service: None }
+    perennial::engines::redis::Options { user: None, method: Method::Both, data_dir: None, service: None, memory: None }
 }
 
 #[tokio::test]
