@@ -148,7 +148,7 @@ async fn a_backup_comes_back_whatever_the_server_reads() {
         ("appendonly no", "rdb", format!("appendonly yes\n{names}")),
         ("appendonly yes", "rdb", format!("appendonly no\n{names}")),
         ("appendonly yes", "both", "appendonly no".to_owned()),
-        ("appendonly yes", "aof", format!("appendonly yes\n{names}")),
+        ("appendonly yes\naof-use-rdb-preamble no", "aof", format!("appendonly yes\n{names}")),
     ] {
         let from = RedisServer::start(taken).await;
         let mut client = from.client().await;
