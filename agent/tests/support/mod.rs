@@ -11,6 +11,7 @@ pub mod process;
 pub mod s3;
 pub mod scripted;
 pub mod weaviate;
+pub mod writer;
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::TcpListener;
