@@ -251,3 +251,78 @@ pub(super) fn remove_all(path: &Path) -> io::Result<()> {
         result => at(path, result),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(path: &Path) -> Option<String> {
+        fs::read_to_string(path).ok()
+    }
+
+    #[test]
+    fn what_changed_between_the_looks_is_as_it_is_in_the_last() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (from, to) = (folder.path().join("data"), folder.path().join("capture"));
+        let (bucket, log) = (from.join("doc/s/lsm/objects"), from.join("doc/s/main.hnsw.commitlog.d"));
+        fs::create_dir_all(&bucket).expect("made");
+        fs::create_dir_all(&log).expect("made");
+        fs::create_dir_all(from.join("gone/s")).expect("made");
+        let write = |path: &Path, text: &str| fs::write(path, text).expect("written");
+        write(&bucket.join("segment-1.db"), "one");
+        write(&bucket.join("segment-2.db"), "two");
+        write(&bucket.join("segment-3.wal"), "abc");
+        write(&log.join("17"), "log");
+        write(&from.join("doc/s/indexcount"), "1");
+        write(&from.join("gone/s/indexcount"), "1");
+        write(&from.join("schema.db"), "before");
+
+        let mut links = Links::new(&from, &to, Arc::default()).expect("made");
+        links.prepare().expect("linked");
+        // A segment is cleaned under its own name, one is written out and its log is not yet removed, a collection goes.
+        fs::remove_file(bucket.join("segment-1.db")).expect("removed");
+        write(&bucket.join("segment-2.new"), "cleaned");
+        fs::rename(bucket.join("segment-2.new"), bucket.join("segment-2.db")).expect("renamed");
+        write(&bucket.join("segment-3.wal"), "abcdef");
+        write(&bucket.join("segment-3.db"), "half of a pair");
+        write(&bucket.join("segment-4.db.tmp"), "scratch");
+        write(&log.join("17"), "longer log");
+        write(&from.join("doc/s/indexcount"), "2");
+        write(&from.join("schema.db"), "after");
+        fs::remove_dir_all(from.join("gone")).expect("removed");
+        let soon = Instant::now() + Duration::from_secs(60);
+        assert_eq!(links.settle(soon).expect("looked at"), Seen::Whole);
+        let lengths = links.finish().expect("finished");
+
+        let bucket = to.join("doc/s/lsm/objects");
+        let mut names: Vec<_> = fs::read_dir(&bucket).expect("read").flatten().map(|e| e.file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["segment-2.db", "segment-3.wal"]);
+        assert_eq!(text(&bucket.join("segment-2.db")).as_deref(), Some("cleaned"));
+        assert_eq!(text(&to.join("doc/s/indexcount")).as_deref(), Some("2"));
+        assert_eq!(text(&to.join("schema.db")).as_deref(), Some("after"));
+        assert!(!to.join("gone").exists());
+        let lengths: Vec<_> = lengths.iter().map(|(path, length)| (path.to_string(), *length)).collect();
+        let of = |path: &str, length| (path.to_owned(), length);
+        assert_eq!(lengths, [of("doc/s/lsm/objects/segment-3.wal", 6), of("doc/s/main.hnsw.commitlog.d/17", 10)]);
+    }
+
+    #[test]
+    fn a_look_is_given_up_when_it_takes_too_long_or_a_bucket_is_between_two_states() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (from, to) = (folder.path().join("data"), folder.path().join("capture"));
+        fs::create_dir(&from).expect("made");
+        for name in ["segment-2.db", "segment-1_2.db.tmp"] {
+            fs::write(from.join(name), "x").expect("written");
+        }
+        let mut links = Links::new(&from, &to, Arc::default()).expect("made");
+        links.prepare().expect("linked");
+        links.settle(Instant::now()).expect_err("no time");
+        let soon = || Instant::now() + Duration::from_secs(60);
+        assert_eq!(links.settle(soon()).expect("looked at"), Seen::Switching(from.clone()));
+        fs::rename(from.join("segment-1_2.db.tmp"), from.join("segment-2.db")).expect("switched");
+        assert_eq!(links.settle(soon()).expect("looked at"), Seen::Whole);
+        std::os::unix::fs::symlink("/etc", from.join("elsewhere")).expect("linked");
+        links.settle(soon()).expect_err("what is elsewhere would be missing");
+    }
+}
