@@ -227,7 +227,7 @@ mod tests {
         put(dir.path(), "from/0/applied_seq.json", b"5");
         put_sparse(&dir.path().join("from"), "0/wal/open-1");
         put(&dir.path().join("from"), "0/segments/a.tar/snapshot/files/segment.json", b"{}");
-        put(&dir.path().join("from"), &long, &[3; 70_001]);
+        put(&dir.path().join("from"), &long, &vec![3; 70_001]);
         fs::create_dir(dir.path().join("from/0/segments/a.tar/snapshot/files/empty")).expect("made");
         let data = archive(&dir.path().join("from"));
         assert!(data.len() < 1 << 20, "holes are not sent: {}", data.len());
