@@ -11,11 +11,14 @@ use std::time::Instant;
 
 use perennial::engine::{Answer, EngineError};
 use perennial_shared::manifest::Sample;
+use perennial_shared::settings::Method;
 use serde_json::Value;
 use support::cli::{Machine, PREFIX, Ran};
 use support::s3::S3;
+use support::subject::qdrant::QdrantSubject;
+use support::subject::redis::RedisSubject;
+use support::subject::weaviate::WeaviateSubject;
 use support::subject::{Subject, Writer, settled, waits};
-use support::weaviate_subject::WeaviateSubject;
 
 fn rows() -> u64 {
     std::env::var("PERENNIAL_ROWS").ok().map_or(2000, |n| n.parse().expect("a number of rows"))
@@ -23,10 +26,45 @@ fn rows() -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn weaviate_native() {
+    weaviate("native").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn weaviate_physical() {
+    weaviate("physical").await;
+}
+
+async fn weaviate(method: &'static str) {
     let s3 = S3::start();
-    let used = WeaviateSubject::start(&s3, "native", true).await;
-    let fresh = WeaviateSubject::start(&s3, "native", false).await;
+    let used = WeaviateSubject::start(&s3, method, true).await;
+    let fresh = WeaviateSubject::start(&s3, method, false).await;
     conforms(&s3, used, fresh).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn qdrant_snapshot() {
+    let s3 = S3::start();
+    conforms(&s3, QdrantSubject::start(true).await, QdrantSubject::start(false).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_rdb() {
+    redis(Method::Rdb).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_aof() {
+    redis(Method::Aof).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_both() {
+    redis(Method::Both).await;
+}
+
+async fn redis(method: Method) {
+    let s3 = S3::start();
+    conforms(&s3, RedisSubject::start(method).await, RedisSubject::start(method).await).await;
 }
 
 /// `used` has an empty collection, `fresh` is the engine of a new instance.

@@ -30,10 +30,10 @@ pub trait FileBackup: Send + Sync {
     async fn release(&self) -> Result<(), EngineError>;
 
     /// Where the files of the restore called `tag` are put together; on the file system that they will stay on.
-    fn staging(&self, tag: &str) -> Result<PathBuf, EngineError>;
+    async fn staging(&self, tag: &str) -> Result<PathBuf, EngineError>;
 
     /// A folder that may hold parts of the backup already, which are then not fetched.
-    fn local(&self) -> Option<PathBuf>;
+    async fn local(&self) -> Option<PathBuf>;
 
     /// Everything that would make an install fail or lie, found out before something is changed; what a person should know.
     async fn check_install(&self, manifest: &Manifest) -> Result<Vec<String>, EngineError>;

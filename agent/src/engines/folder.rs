@@ -60,11 +60,11 @@ impl FileBackup for Folder {
         self.run("commands.after_capture", &self.commands.after_capture, self.patience).await
     }
 
-    fn staging(&self, tag: &str) -> Result<PathBuf, EngineError> {
+    async fn staging(&self, tag: &str) -> Result<PathBuf, EngineError> {
         Ok(self.places(tag)?.staging)
     }
 
-    fn local(&self) -> Option<PathBuf> {
+    async fn local(&self) -> Option<PathBuf> {
         self.path.is_dir().then(|| self.path.clone())
     }
 

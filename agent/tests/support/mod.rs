@@ -14,7 +14,6 @@ pub mod s3;
 pub mod scripted;
 pub mod subject;
 pub mod weaviate;
-pub mod weaviate_subject;
 pub mod writer;
 
 use std::hash::{BuildHasher, RandomState};

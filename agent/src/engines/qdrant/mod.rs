@@ -176,12 +176,12 @@ impl FileBackup for Qdrant {
         self.scratch.remove_capture().await
     }
 
-    fn staging(&self, tag: &str) -> Result<PathBuf, EngineError> {
+    async fn staging(&self, tag: &str) -> Result<PathBuf, EngineError> {
         self.scratch.make()?;
         Ok(self.scratch.staging(tag))
     }
 
-    fn local(&self) -> Option<PathBuf> {
+    async fn local(&self) -> Option<PathBuf> {
         None
     }
 

@@ -158,11 +158,11 @@ impl FileBackup for Weaviate {
         self.clear(&folder, &folder.beside("capture")?).await
     }
 
-    fn staging(&self, tag: &str) -> Result<PathBuf, EngineError> {
+    async fn staging(&self, tag: &str) -> Result<PathBuf, EngineError> {
         self.folder()?.staging(tag)
     }
 
-    fn local(&self) -> Option<PathBuf> {
+    async fn local(&self) -> Option<PathBuf> {
         self.data_dir.clone().filter(|d| d.is_dir())
     }
 

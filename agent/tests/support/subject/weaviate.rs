@@ -8,10 +8,10 @@ use perennial::engines::weaviate::{Options, Weaviate};
 use perennial_shared::secret::Secret;
 use serde_json::{Value, json};
 
-use super::data::{fill, id, make_collection, object};
-use super::s3::S3;
-use super::subject::Subject;
-use super::weaviate::{API_KEY, WeaviateServer};
+use super::super::data::{fill, id, make_collection, object, send};
+use super::super::s3::S3;
+use super::super::weaviate::{API_KEY, WeaviateServer};
+use super::Subject;
 
 const COLLECTION: &str = "Row";
 const PAGE: usize = 1000;
@@ -51,8 +51,11 @@ impl Subject for WeaviateSubject {
 
     fn settings(&self) -> String {
         let (url, data) = (self.server.url(), self.server.data_dir());
-        let method = self.method;
-        format!("engine: weaviate\nmethod: {method}\nurl: {url}\nhost_name: weaviate-0\ndata_dir: {}", data.display())
+        let (method, service) = (self.method, self.server.service());
+        format!(
+            "engine: weaviate\nmethod: {method}\nurl: {url}\nhost_name: weaviate-0\ndata_dir: {}\n{service}",
+            data.display()
+        )
     }
 
     fn key(&self) -> &'static str {
@@ -92,7 +95,7 @@ impl Subject for WeaviateSubject {
         let (mut rows, mut after) = (BTreeSet::new(), String::new());
         loop {
             let url = format!("{}/v1/objects?class={COLLECTION}&limit={PAGE}&after={after}", self.server.url());
-            let page: Value = super::data::send("GET", &url, None).await;
+            let page: Value = send("GET", &url, None).await;
             let objects = page["objects"].as_array().expect("a list").clone();
             for found in &objects {
                 let title = found["properties"]["title"].as_str().expect("a title");
