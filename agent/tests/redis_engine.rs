@@ -146,7 +146,7 @@ async fn a_server_that_loads_is_not_ready() {
 }
 
 #[tokio::test]
-async fn clusters_and_servers_before_7_are_refused() {
+async fn a_node_of_a_cluster_is_refused() {
     let server = RedisServer::start("appendonly no\ncluster-enabled yes").await;
     let error = server.engine(Method::Rdb).identity().await.expect_err("a cluster");
     assert!(matches!(&error, EngineError::Unsupported(why) if why.contains("cluster")), "{error}");

@@ -1,6 +1,6 @@
 //! Where the server keeps its data: the folder, and the names in it.
 //!
-//! The names come from the server, which alone knows them; while a restore goes on they are remembered (see [`super::known`]).
+//! The names come from the server, which alone knows them; while a restore goes on they are remembered by `known`.
 
 use std::path::{Path, PathBuf};
 

@@ -2,14 +2,14 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | [`client`], [`info`] | commands, and what refusals mean; `INFO` |
-//! | [`inventory`], [`value`], [`names`] | counts of databases, samples of keys and their digests |
-//! | [`writes`] | refusing writes |
-//! | [`layout`], [`known`], [`startup`] | where the data is, and what the server will be after a restart |
-//! | [`capture`], [`captured`], [`save`] | capturing: the folder, the point-in-time file, the append-only files |
-//! | [`rdb`], [`aof`] | the files themselves, read without a server |
-//! | [`arrange`], [`others`], [`install`], [`log`], [`versions`] | making a data folder of a backup, and the server's of it |
-//! | [`examine`] | what loses data |
+//! | `client`, `info` | commands, and what refusals mean; `INFO` |
+//! | `inventory`, `value`, `names` | counts of databases, samples of keys and their digests |
+//! | `writes` | refusing writes |
+//! | `layout`, `known`, `startup` | where the data is, and what the server will be after a restart |
+//! | `capture`, `captured`, `save` | capturing: the folder, the point-in-time file, the append-only files |
+//! | `rdb`, `aof` | the files themselves, read without a server |
+//! | `arrange`, `others`, `install`, `log`, `versions` | making a data folder of a backup, and the server's of it |
+//! | `examine` | what loses data |
 //!
 //! A database that holds keys is a collection, `db0`, `db1` and so on. Its count takes in keys that have expired and were not deleted
 //! yet; how many may expire stands beside it.
