@@ -280,6 +280,47 @@ async fn only_snapshots_of_ours_are_removed() {
     assert_eq!(server.snapshots("docs").await, [theirs]);
 }
 
+#[tokio::test]
+async fn a_snapshot_of_a_real_server_is_made_again_and_accepted() {
+    let server = QdrantServer::ready().await;
+    let recorded = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/qdrant_server/recordings/archives");
+    let backup = tempfile::tempdir().expect("a folder");
+    let collection = backup.path().join("collections/real");
+    let snapshot = collection.join("snapshot");
+    std::fs::create_dir_all(&snapshot).expect("made");
+    unpack(&recorded.join("collection-snapshot.tar.gz"), &snapshot);
+    for segment in files_ending(&snapshot, ".tar") {
+        let packed = segment.with_extension("packed");
+        std::fs::rename(&segment, &packed).expect("renamed");
+        std::fs::create_dir(&segment).expect("made");
+        unpack(&packed, &segment);
+        std::fs::remove_file(packed).expect("removed");
+    }
+    std::fs::write(collection.join("settings.json"), "{}").expect("written");
+    std::fs::write(backup.path().join("aliases.json"), r#"{"now": "real"}"#).expect("written");
+
+    let engine = server.engine();
+    let installed = install(&engine, backup.path()).await.expect("installed");
+    engine.commit(&installed).await.expect("committed");
+    let restored = server.points("now").await;
+    let body = std::fs::read(recorded.join("points-at-the-end.json")).expect("a recording");
+    let mut expected: std::collections::BTreeMap<u64, Value> = serde_json::from_slice(&body).expect("points");
+    // It was read after the archive was made: 40 to 42 had come and 9 had gone.
+    expected.retain(|id, _| *id < 40);
+    let nine = json!({"payload": {"city": "Paris", "n": 9, "r": 0, "step": 68}, "vector": [9.0, 0.0, 2.0, 3.0]});
+    expected.insert(9, nine);
+    assert!(restored.keys().eq(expected.keys()), "{:?}", restored.keys());
+    for (id, point) in &expected {
+        let found = &restored[id];
+        assert_eq!((&found["payload"], &found["vector"]), (&point["payload"], &point["vector"]), "{id}");
+    }
+}
+
+fn unpack(archive: &Path, folder: &Path) {
+    let ended = std::process::Command::new("tar").arg("-xf").arg(archive).arg("-C").arg(folder).status().expect("tar");
+    assert!(ended.success());
+}
+
 async fn capture(engine: &Qdrant, known: Option<&Value>) -> CapturedFiles {
     let id = TAG.parse().expect("an id");
     let wish = CaptureWish { parent: known.map(|known| (&id, known)), patience: PATIENCE, progress: &|_| () };
