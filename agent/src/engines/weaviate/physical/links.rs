@@ -5,7 +5,7 @@
 //! grows, and copies what is changed in place. A link holds its inode, so that no other file can have the number meanwhile. What
 //! is linked and no longer there at the freeze is dropped afterwards: nobody has to wait for that.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirEntry, Metadata};
 use std::io::{self, ErrorKind};
@@ -102,7 +102,7 @@ impl Links {
             }
             let mut known = self.folders.remove(&folder).unwrap_or_default();
             known.look = self.look;
-            let mut names = BTreeSet::new();
+            let mut scratch = vec![];
             for entry in entries {
                 let entry = at(&path, entry)?;
                 let (name, kind) = (entry.file_name(), at(&path, entry.file_type())?);
@@ -110,19 +110,24 @@ impl Links {
                     if !name.to_str().is_some_and(layout::is_scratch) {
                         folders.push(folder.join(&name));
                     }
-                } else if kind.is_file() {
-                    let treatment = layout::of_file(&folder, &name);
-                    if treatment != Treatment::Skip {
-                        self.take(&folder, &mut known, &entry, &name, treatment, still)?;
-                    }
-                    names.extend(name.into_string().ok());
-                } else {
+                } else if !kind.is_file() {
                     let why = "is no regular file; Perennial does not follow it, so its data would be missing";
                     return Err(io::Error::other(format!("{}: {why}", entry.path().display())));
+                } else if let treatment @ (Treatment::Link | Treatment::Grow | Treatment::Copy) =
+                    layout::of_file(&folder, &name)
+                {
+                    self.take(&folder, &mut known, &entry, name, treatment, still)?;
+                } else {
+                    scratch.extend(name.into_string().ok());
                 }
             }
+            let switching = still && !scratch.is_empty() && {
+                let met = known.files.iter().filter(|(_, held)| held.look == self.look);
+                let met = met.filter_map(|(name, _)| name.to_str().map(ToOwned::to_owned));
+                layout::is_switching(&met.chain(scratch).collect())
+            };
             self.folders.insert(folder, known);
-            if still && layout::is_switching(&names) {
+            if switching {
                 return Ok(Seen::Switching(path));
             }
         }
@@ -145,49 +150,70 @@ impl Links {
         }
     }
 
+    /// Has the capture hold a file. What was held before and is the same file costs next to nothing.
     fn take(
         &self,
         folder: &RelPath,
         known: &mut Folder,
         entry: &DirEntry,
-        name: &OsStr,
+        name: OsString,
         treatment: Treatment,
         still: bool,
     ) -> io::Result<()> {
-        let held = known.files.entry(name.to_owned()).or_default();
-        let to = || folder.join(name).under(&self.to);
-        if treatment == Treatment::Copy {
-            if !still && !layout::is_counter(name) {
-                return Ok(());
+        if treatment == Treatment::Copy && !still && !layout::is_counter(&name) {
+            return Ok(());
+        }
+        let place = |name: &OsStr| folder.join(name).under(&self.to);
+        if let Some(held) = known.files.get_mut(&name) {
+            if self.hold(held, entry, treatment, still, &|| place(&name))? {
+                held.look = self.look;
             }
-            let path = entry.path();
-            let Some(metadata) = if_there(&path, fs::metadata(&path), still)? else { return Ok(()) };
+            return Ok(());
+        }
+        let mut held = Held::default();
+        if self.hold(&mut held, entry, treatment, still, &|| place(&name))? {
+            held.look = self.look;
+        }
+        known.files.insert(name, held);
+        Ok(())
+    }
+
+    /// Whether it is held now; not where it has just gone.
+    fn hold(
+        &self,
+        held: &mut Held,
+        entry: &DirEntry,
+        treatment: Treatment,
+        still: bool,
+        to: &dyn Fn() -> PathBuf,
+    ) -> io::Result<bool> {
+        if treatment == Treatment::Copy {
+            let Some(metadata) = if_there(&self.from, entry.metadata(), still)? else { return Ok(false) };
             let stamp = stamp(&metadata);
             if held.stamp.is_none() || held.stamp != stamp {
-                if if_there(&path, fs::copy(&path, to()), still)?.is_none() {
-                    return Ok(());
+                if if_there(&entry.path(), fs::copy(entry.path(), to()), still)?.is_none() {
+                    return Ok(false);
                 }
                 held.stamp = stamp;
             }
-        } else {
-            if held.inode != entry.ino() {
-                let to = to();
-                if held.inode != 0 {
-                    at(&to, fs::remove_file(&to))?;
-                    held.inode = 0;
-                }
-                if if_there(&to, fs::hard_link(entry.path(), &to), still)?.is_none() {
-                    return Ok(());
-                }
-                // Asked of the link, because the name may have got another file since the folder's list was read.
-                held.inode = at(&to, fs::symlink_metadata(&to))?.ino();
-            }
-            if still && treatment == Treatment::Grow {
-                held.length = Some(at(&self.to, fs::metadata(entry.path()))?.len());
-            }
+            return Ok(true);
         }
-        held.look = self.look;
-        Ok(())
+        if held.inode != entry.ino() {
+            let to = to();
+            if held.inode != 0 {
+                at(&to, fs::remove_file(&to))?;
+                held.inode = 0;
+            }
+            if if_there(&to, fs::hard_link(entry.path(), &to), still)?.is_none() {
+                return Ok(false);
+            }
+            // Asked of the link, because the name may have got another file since the folder's list was read.
+            held.inode = at(&to, fs::symlink_metadata(&to))?.ino();
+        }
+        if still && treatment == Treatment::Grow {
+            held.length = Some(at(&self.from, entry.metadata())?.len());
+        }
+        Ok(true)
     }
 
     /// The engine runs again: drops what was no longer there, and of each pair the one that the engine would not believe. The
