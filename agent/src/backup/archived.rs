@@ -92,8 +92,9 @@ impl Work<'_> {
         released?;
         let (engine_version, host_name) =
             caught.identity.map_or_else(Default::default, |identity| (identity.version, identity.host_name));
-        let collections = caught.collections;
-        let manifest = Manifest { started_at: caught.at, engine_version, host_name, collections, ..manifest };
+        let (collections, method) = (caught.collections, caught.files.method.unwrap_or(self.context.target.method));
+        let method = method.word().to_owned();
+        let manifest = Manifest { started_at: caught.at, engine_version, host_name, method, collections, ..manifest };
         findings.extend(caught.findings);
         self.watch.see(&Progress::stage("publishing"));
         publish(self.context, self.wish, &manifest).await?;
@@ -334,12 +335,6 @@ impl Work<'_> {
             key_id: None,
         };
         let described = describe(self.context, self.wish, backup_id, generation, took, archived.objects);
-        Manifest {
-            method: self.files.method().into(),
-            kind,
-            parent: parent.map(|p| p.backup_id),
-            archive: Some(archive),
-            ..described
-        }
+        Manifest { kind, parent: parent.map(|p| p.backup_id), archive: Some(archive), ..described }
     }
 }

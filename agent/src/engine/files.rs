@@ -11,6 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use perennial_shared::id::BackupId;
 use perennial_shared::manifest::Manifest;
+use perennial_shared::settings::Method;
 use serde_json::Value;
 
 use super::{EngineError, Progress};
@@ -19,9 +20,6 @@ use crate::archive::source::Source;
 /// An engine whose files Perennial archives.
 #[async_trait]
 pub trait FileBackup: Send + Sync {
-    /// How the files are captured, as the settings and the manifest call it.
-    fn method(&self) -> &'static str;
-
     /// A consistent set of files in which everything is that was acknowledged before the call. They stay as they are until
     /// [`FileBackup::release`].
     async fn capture(&self, wish: &CaptureWish<'_>) -> Result<CapturedFiles, EngineError>;
@@ -62,6 +60,8 @@ pub struct CaptureWish<'a> {
 /// A consistent set of files.
 #[derive(Debug, Clone, Default)]
 pub struct CapturedFiles {
+    /// How they were captured, as the manifest calls it.
+    pub method: Option<Method>,
     /// The files.
     pub source: Source,
     /// Names of the collections in it, sorted.

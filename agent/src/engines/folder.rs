@@ -47,10 +47,6 @@ impl Folder {
 
 #[async_trait]
 impl FileBackup for Folder {
-    fn method(&self) -> &'static str {
-        "folder"
-    }
-
     async fn capture(&self, wish: &CaptureWish<'_>) -> Result<CapturedFiles, EngineError> {
         self.run("commands.before_capture", &self.commands.before_capture, wish.patience).await?;
         Ok(CapturedFiles { source: Source::folder(&self.path), ..CapturedFiles::default() })

@@ -163,10 +163,6 @@ impl Engine for Qdrant {
 
 #[async_trait]
 impl FileBackup for Qdrant {
-    fn method(&self) -> &'static str {
-        "snapshot"
-    }
-
     async fn capture(&self, wish: &CaptureWish<'_>) -> Result<CapturedFiles, EngineError> {
         capture::capture(self, wish).await
     }

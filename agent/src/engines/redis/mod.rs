@@ -213,10 +213,6 @@ impl Engine for Redis {
 
 #[async_trait]
 impl FileBackup for Redis {
-    fn method(&self) -> &'static str {
-        self.options.method.word()
-    }
-
     async fn capture(&self, wish: &CaptureWish<'_>) -> Result<CapturedFiles, EngineError> {
         capture::capture(self, wish).await
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use perennial::engine::Engine;
-use perennial::engines::weaviate::{Options, Weaviate};
+use perennial::engines::weaviate::Weaviate;
 use perennial_shared::secret::Secret;
 use serde_json::{Value, json};
 
@@ -33,9 +33,8 @@ impl WeaviateSubject {
         Self { server, method, client: reqwest::Client::builder().no_proxy().build().expect("a client") }
     }
 
-    fn product(url: &str, key: &str) -> Box<dyn Engine> {
-        let options = Options { host_name: Some("weaviate-0".into()), ..Options::default() };
-        Box::new(Weaviate::new(url, Some(&Secret::new(key)), options).expect("an address"))
+    fn product(&self, url: &str, key: &str) -> Box<dyn Engine> {
+        Box::new(Weaviate::new(url, Some(&Secret::new(key)), self.server.options()).expect("an address"))
     }
 
     async fn sent(&self, request: reqwest::RequestBuilder) -> bool {
@@ -63,11 +62,11 @@ impl Subject for WeaviateSubject {
     }
 
     fn engine(&self, key: Option<&str>) -> Box<dyn Engine> {
-        Self::product(&self.server.url(), key.unwrap_or(API_KEY))
+        self.product(&self.server.url(), key.unwrap_or(API_KEY))
     }
 
     fn nowhere(&self) -> Box<dyn Engine> {
-        Self::product("http://127.0.0.1:9", API_KEY)
+        self.product("http://127.0.0.1:9", API_KEY)
     }
 
     fn collection(&self) -> &'static str {
