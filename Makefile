@@ -60,7 +60,7 @@ lint: setup-lint
 	cargo machete
 	$(call say,Python and shell)
 	$(CACHE)/venv/bin/ruff check tests && $(CACHE)/venv/bin/ruff format --check tests
-	$(CACHE)/venv/bin/shellcheck infra/user-data.sh infra/second-interface.sh tests/local_cloud/user_data.sh .ci/run && echo 'shell: no findings'
+	$(CACHE)/venv/bin/shellcheck infra/user-data.sh infra/second-interface.sh tests/local_cloud/user_data/*.sh .ci/run && echo 'shell: no findings'
 	$(call say,templates)
 	$(CACHE)/venv/bin/cfn-lint infra/template.yaml infra/group.yaml && echo 'templates: no findings'
 
