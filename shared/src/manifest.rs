@@ -166,6 +166,9 @@ pub struct Collection {
     /// Tenants that were not active, so that their objects could not be counted.
     #[serde(skip_serializing_if = "is_zero", default)]
     pub uncounted_tenants: u64,
+    /// Objects that vanish by themselves when their time comes, the most that were seen around the capture.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub may_expire: u64,
     /// Queries with the answers they had, to be asked again after a restore.
     pub samples: Vec<Sample>,
 }
@@ -177,10 +180,10 @@ fn is_zero(number: &u64) -> bool {
 }
 
 impl Collection {
-    /// Whether `count` objects after a restore agree with what was counted around the capture.
+    /// Whether `count` objects after a restore agree with what was counted around the capture. What could expire may be gone by then.
     pub fn agrees_with(&self, count: u64) -> bool {
         let (low, high) = (self.count_before.min(self.count_after), self.count_before.max(self.count_after));
-        (low..=high).contains(&count)
+        (low.saturating_sub(self.may_expire)..=high).contains(&count)
     }
 }
 
@@ -367,6 +370,7 @@ pub fn example(id: &BackupId, objects: &[(&str, &[u8])]) -> Manifest {
             count_before: 3,
             count_after: 3,
             uncounted_tenants: 0,
+            may_expire: 0,
             samples: vec![],
         }],
         objects: objects
@@ -456,11 +460,28 @@ mod tests {
 
     #[test]
     fn a_count_agrees_between_before_and_after() {
-        let mut collection =
-            Collection { name: "Doc".into(), count_before: 10, count_after: 12, uncounted_tenants: 0, samples: vec![] };
+        let mut collection = Collection {
+            name: "Doc".into(),
+            count_before: 10,
+            count_after: 12,
+            uncounted_tenants: 0,
+            may_expire: 0,
+            samples: vec![],
+        };
         assert!([10, 11, 12].iter().all(|n| collection.agrees_with(*n)));
         assert!(!collection.agrees_with(9) && !collection.agrees_with(13));
         collection.count_after = 8;
         assert!(collection.agrees_with(9) && !collection.agrees_with(7));
+        collection.may_expire = 3;
+        assert!(collection.agrees_with(5) && !collection.agrees_with(4) && !collection.agrees_with(11));
+    }
+
+    #[test]
+    fn what_may_expire_is_said_only_where_something_may() {
+        let mut manifest = example(&BackupId::new(Timestamp::UNIX_EPOCH, Generation::default()), &[("a", b"a")]);
+        assert!(!String::from_utf8_lossy(&manifest.to_bytes()).contains("may_expire"));
+        manifest.collections[0].may_expire = 2;
+        let read = Manifest::parse(manifest.backup_id.as_str(), &manifest.to_bytes()).expect("good");
+        assert_eq!(read.collections[0].may_expire, 2);
     }
 }

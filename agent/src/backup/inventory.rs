@@ -53,6 +53,7 @@ pub(super) async fn again(
         collections.push(Collection {
             count_before: counted.count,
             count_after: now.as_ref().map_or(0, |c| c.count),
+            may_expire: now.as_ref().map_or(0, |c| c.may_expire).max(counted.may_expire),
             uncounted_tenants: now.map_or(counted.uncounted_tenants, |c| c.uncounted_tenants),
             name: counted.name,
             samples: steady,
@@ -63,6 +64,7 @@ pub(super) async fn again(
         count_before: 0,
         count_after: c.count,
         uncounted_tenants: c.uncounted_tenants,
+        may_expire: c.may_expire,
         samples: vec![],
     });
     collections.extend(new);
@@ -90,7 +92,14 @@ pub(super) fn reconcile(
     }
     for name in captured.iter().filter(|n| !held.iter().any(|c| c.name == **n)).cloned().collect::<Vec<_>>() {
         // Made after the first count and deleted before the second.
-        held.push(Collection { name, count_before: 0, count_after: 0, uncounted_tenants: 0, samples: vec![] });
+        held.push(Collection {
+            name,
+            count_before: 0,
+            count_after: 0,
+            uncounted_tenants: 0,
+            may_expire: 0,
+            samples: vec![],
+        });
     }
     for collection in &held {
         findings.extend(remark(collection, reason));
@@ -127,6 +136,7 @@ mod tests {
             count_before: before,
             count_after: after,
             uncounted_tenants: 0,
+            may_expire: 0,
             samples: vec![],
         }
     }

@@ -98,6 +98,8 @@ pub struct Counted {
     pub count: u64,
     /// Tenants that are not active, so that their objects cannot be counted.
     pub uncounted_tenants: u64,
+    /// How many of them vanish by themselves when their time comes.
+    pub may_expire: u64,
 }
 
 /// What a sample gives.

@@ -8,6 +8,7 @@
 pub mod cli;
 pub mod data;
 pub mod process;
+pub mod redis;
 pub mod s3;
 pub mod scripted;
 pub mod subject;
