@@ -1,0 +1,106 @@
+//! A backup's files: every collection's snapshot, taken apart, and the aliases, which are in no snapshot.
+//!
+//! ```text
+//! aliases.json
+//! collections/<name>/settings.json     what its owner set
+//! collections/<name>/snapshot/…        the snapshot's files
+//! ```
+//!
+//! A collection that did not change since the parent is an empty folder that the parent's takes the place of.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::time::Instant;
+
+use perennial_shared::archive::path::RelPath;
+use serde::{Deserialize, Serialize};
+
+use super::snapshot::Wanted;
+use super::unchanged::{self, Seen};
+use super::{Qdrant, inventory, left_over, names};
+use crate::archive::source::Source;
+use crate::engine::files::{CaptureWish, CapturedFiles};
+use crate::engine::{EngineError, Step};
+
+pub(super) const ALIASES: &str = "aliases.json";
+pub(super) const COLLECTIONS: &str = "collections";
+pub(super) const SETTINGS: &str = "settings.json";
+pub(super) const SNAPSHOT: &str = "snapshot";
+
+/// What the next capture wants to know of this one.
+#[derive(Debug, Serialize, Deserialize)]
+struct Memory {
+    timeline: String,
+    collections: BTreeMap<String, Seen>,
+}
+
+/// Captures all collections.
+pub(super) async fn capture(qdrant: &Qdrant, wish: &CaptureWish<'_>) -> Result<CapturedFiles, EngineError> {
+    let Qdrant { client, scratch, .. } = qdrant;
+    let deadline = Instant::now() + wish.patience;
+    qdrant.is_single().await?;
+    left_over::remove(client, scratch).await?;
+    scratch.remove_capture().await?;
+    let root = scratch.capture();
+    let names = inventory::collections(client).await?;
+    if names.is_empty() {
+        return Err(EngineError::Empty);
+    }
+    make(&root.join(COLLECTIONS))?;
+    let timeline = scratch.timeline()?;
+    let known = wish.parent.and_then(|(_, value)| serde_json::from_value::<Memory>(value.clone()).ok());
+    let known = known.filter(|k| k.timeline == timeline).map(|k| k.collections).unwrap_or_default();
+    let mut memory = Memory { timeline, collections: BTreeMap::new() };
+    let mut captured = CapturedFiles { source: Source::folder(&root), ..CapturedFiles::default() };
+    for name in names {
+        (wish.progress)(Step { state: &format!("looking at {name}"), done: None });
+        let Some(seen) = unchanged::look(client, &name).await? else { continue };
+        let place = RelPath::root().join(COLLECTIONS.as_ref()).join(folder_of(&name)?.as_ref());
+        let folder = place.under(&root);
+        if is_kept(qdrant, &name, &known, &seen).await? {
+            make(&folder)?;
+            captured.source.kept.push(place);
+        } else {
+            make(&folder)?;
+            write(&folder.join(SETTINGS), &seen.settings)?;
+            let wanted =
+                Wanted { collection: &name, folder: &folder.join(SNAPSHOT), deadline, progress: wish.progress };
+            let Some(findings) = qdrant.snapshots.fetch(client, scratch, wanted).await? else {
+                fs::remove_dir_all(&folder).map_err(|e| EngineError::files(&folder, &e))?;
+                continue;
+            };
+            captured.findings.extend(findings);
+        }
+        captured.collections.push(name.clone());
+        memory.collections.insert(name, seen);
+    }
+    let kept = captured.source.kept.len();
+    if kept > 0 {
+        captured.findings.push(format!("{kept} of {} collections did not change", captured.collections.len()));
+    }
+    write(&root.join(ALIASES), &inventory::aliases(client).await?)?;
+    captured.remember = serde_json::to_value(&memory).ok();
+    Ok(captured)
+}
+
+async fn is_kept(qdrant: &Qdrant, name: &str, known: &BTreeMap<String, Seen>, now: &Seen) -> Result<bool, EngineError> {
+    match known.get(name) {
+        Some(known) => unchanged::is_unchanged(&qdrant.client, name, known, now).await,
+        None => Ok(false),
+    }
+}
+
+fn folder_of(name: &str) -> Result<String, EngineError> {
+    names::to_folder(name)
+        .ok_or_else(|| EngineError::Unsupported(format!("the collection {name:?} has a name too long for a folder")))
+}
+
+fn make(folder: &Path) -> Result<(), EngineError> {
+    fs::create_dir_all(folder).map_err(|e| EngineError::files(folder, &e))
+}
+
+fn write<T: Serialize>(path: &Path, document: &T) -> Result<(), EngineError> {
+    let written = serde_json::to_vec_pretty(document).map_err(Into::into).and_then(|body| fs::write(path, body));
+    written.map_err(|e| EngineError::files(path, &e))
+}
