@@ -201,7 +201,7 @@ class Watch:
 def outcome(result: dict) -> str:
     if not result["ok"]:
         return f"{result['run']} failed: {result['error']['code']}: {result['error']['message']}"
-    return f"{result['run']} is done: {result['objects']} rows in the database, {seconds(result):.1f} s"
+    return f"{result['run']} is done: {result['objects']} objects in the database, {seconds(result):.1f} s"
 
 
 def seconds(result: dict) -> float:
