@@ -102,11 +102,16 @@ impl RedisServer {
 
     /// A connection of a client.
     pub async fn client(&self) -> Client {
+        self.client_if_up().await.expect("it answers")
+    }
+
+    /// A connection of a client, if the server runs.
+    pub async fn client_if_up(&self) -> Option<Client> {
         let client = redis::Client::open(self.url()).expect("an address");
-        let connection = client.get_multiplexed_async_connection().await.expect("it answers");
+        let connection = client.get_multiplexed_async_connection().await.ok()?;
         let mut client = Client { connection };
         client.say(&["AUTH", PASSWORD]).await;
-        client
+        Some(client)
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::client::Link;
 use super::info::Info;
-use super::rdb;
+use super::{captured, rdb};
 use crate::engine::{EngineError, Progress, Step};
 
 const SHORTEST_LOOK: Duration = Duration::from_millis(20);
@@ -27,15 +27,16 @@ pub(super) async fn save(
 ) -> Result<(), EngineError> {
     let deadline = Instant::now() + patience;
     let mut watch = Watch { link, deadline, patience, progress, pause: SHORTEST_LOOK };
-    let before = loop {
+    let (before, inode) = loop {
         let before = watch.until(|info| !info.is_on("rdb_bgsave_in_progress")).await?;
         has_room(watch.link, file).await?;
+        // A small file is there before anybody has looked.
+        let inode = inode(file)?;
         if watch.begin().await? {
-            break before;
+            break (before, inode);
         }
         watch.look_later().await?;
     };
-    let inode = inode(file)?;
     let begun = |info: &Info| match (before.number("rdb_saves"), info.number("rdb_saves")) {
         (Some(before), Some(now)) => now > before,
         // Before 7.0 nothing counts them.
@@ -126,24 +127,28 @@ fn inode(file: &Path) -> Result<Option<u64>, EngineError> {
 
 /// A save for which the disk has no room would fail, and a failed one can make the server refuse writes.
 async fn has_room(link: &mut Link, file: &Path) -> Result<(), EngineError> {
-    let folder = file.parent().unwrap_or(Path::new("/"));
-    let found = rustix::fs::statvfs(folder).map_err(|e| EngineError::files(folder, &e.into()))?;
-    let free = found.f_bavail * found.f_frsize;
     let memory = link.info("memory").await?.number("used_memory").unwrap_or(0);
-    let last = std::fs::metadata(file).ok().map(|m| m.len()).zip(rdb::head(file).and_then(|h| h.number("used-mem")));
-    let needed = needed(memory, last);
-    if free < needed {
-        return Err(EngineError::Files {
-            path: folder.display().to_string(),
-            why: format!(
-                "{} MiB are free and the server's point-in-time file needs about {}; no save was begun, because one that \
-                 fails can make the server refuse writes",
-                free >> 20,
-                needed >> 20
-            ),
-        });
+    let (free, needed) = room(file, memory)?;
+    if free >= needed {
+        return Ok(());
     }
-    Ok(())
+    Err(EngineError::Files {
+        path: file.display().to_string(),
+        why: format!(
+            "{} MiB are free and the server's point-in-time file needs about {}; no save was begun, because one that fails can \
+             make the server refuse writes",
+            free >> 20,
+            needed >> 20
+        ),
+    })
+}
+
+/// Free bytes where `file` is, and bytes that a save of a server that uses so much memory may need.
+pub(super) fn room(file: &Path, memory: u64) -> Result<(u64, u64), EngineError> {
+    let folder = file.parent().unwrap_or(Path::new("/"));
+    let found = rustix::fs::statvfs(folder).map_err(|e| captured::data_folder(folder, &e.into()))?;
+    let last = std::fs::metadata(file).ok().map(|m| m.len()).zip(rdb::head(file).and_then(|h| h.number("used-mem")));
+    Ok((found.f_bavail * found.f_frsize, needed(memory, last)))
 }
 
 /// What a save may need: the last file's size, grown as the memory has since, and a fifth. Without one, the memory in use.

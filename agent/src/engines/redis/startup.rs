@@ -17,7 +17,7 @@ impl Startup {
         Some(Self::parse(&String::from_utf8_lossy(&text)))
     }
 
-    fn parse(text: &str) -> Self {
+    pub(super) fn parse(text: &str) -> Self {
         let mut settings: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for line in text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')) {
             let (name, value) = line.split_once(char::is_whitespace).unwrap_or((line, ""));

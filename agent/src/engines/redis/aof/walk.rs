@@ -66,12 +66,13 @@ pub(in super::super) fn walk(file: &mut impl BufRead) -> io::Result<Walked> {
 fn command(file: &mut impl BufRead) -> Result<(u64, Vec<u8>), Stop> {
     let mut first = [0];
     file.read_exact(&mut first)?;
+    if !matches!(first[0], b'#' | b'*') {
+        return Err(Stop::Bad(format!("the byte {:#04x}", first[0])));
+    }
     let (head, mut length) = line(file)?;
     length += 1;
-    match first[0] {
-        b'#' => return Ok((length, vec![])),
-        b'*' => {}
-        other => return Err(Stop::Bad(format!("the byte {other:#04x}"))),
+    if first[0] == b'#' {
+        return Ok((length, vec![]));
     }
     let mut name = vec![];
     for part in 0..count(&head)? {
