@@ -8,6 +8,7 @@
 pub mod cli;
 pub mod data;
 pub mod process;
+pub mod qdrant;
 pub mod redis;
 pub mod s3;
 pub mod scripted;
@@ -21,12 +22,17 @@ use std::path::{Path, PathBuf};
 
 /// A server's program, as `tests/setup` installs it.
 pub fn installed(program: &str) -> PathBuf {
+    installed_in("bin", program)
+}
+
+/// A program in a folder of what `tests/setup` installs.
+pub fn installed_in(folder: &str, program: &str) -> PathBuf {
     let from = |variable: &str| std::env::var_os(variable).map(PathBuf::from);
     let cache = from("PERENNIAL_CACHE")
         .or_else(|| Some(from("XDG_CACHE_HOME")?.join("perennial")))
         .or_else(|| Some(from("HOME")?.join(".cache/perennial")))
         .expect("HOME is set");
-    let path = cache.join("bin").join(program);
+    let path = cache.join(folder).join(program);
     assert!(path.is_file(), "{} is not installed; run `tests/setup` first", path.display());
     path
 }

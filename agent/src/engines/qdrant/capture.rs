@@ -47,8 +47,8 @@ pub(super) async fn capture(qdrant: &Qdrant, wish: &CaptureWish<'_>) -> Result<C
     if names.is_empty() {
         return Err(EngineError::Empty);
     }
-    make(&root.join(COLLECTIONS))?;
     let timeline = scratch.timeline()?;
+    make(&root.join(COLLECTIONS))?;
     let known = wish.parent.and_then(|(_, value)| serde_json::from_value::<Memory>(value.clone()).ok());
     let known = known.filter(|k| k.timeline == timeline).map(|k| k.collections).unwrap_or_default();
     let mut memory = Memory { timeline, collections: BTreeMap::new() };

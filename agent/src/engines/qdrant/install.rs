@@ -102,8 +102,10 @@ fn collections(staged: &Path) -> Result<Vec<String>, EngineError> {
     for entry in fs::read_dir(&folder).map_err(failed)? {
         let name = entry.map_err(failed)?.file_name();
         let collection = name.to_str().and_then(names::from_folder);
-        let odd =
-            || EngineError::Damaged { what: folder.display().to_string(), why: format!("{name:?} is no collection") };
+        let odd = || EngineError::Damaged {
+            what: folder.display().to_string(),
+            why: format!("{} is no collection", name.display()),
+        };
         found.push(collection.ok_or_else(odd)?);
     }
     found.sort();

@@ -88,10 +88,9 @@ pub(super) async fn remove(client: &Client, scratch: &Scratch) -> Result<(), Eng
     if ours.name.is_none() {
         wait_until_made(client, &ours.collection).await?;
     }
-    if let Some(listed) = listing(client, &ours.collection).await? {
-        if let Some(name) = which(&ours, &listed) {
-            delete(client, &ours.collection, &name).await?;
-        }
+    let listed = listing(client, &ours.collection).await?.unwrap_or_default();
+    if let Some(name) = which(&ours, &listed) {
+        delete(client, &ours.collection, &name).await?;
     }
     forget(scratch)
 }

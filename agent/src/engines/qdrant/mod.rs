@@ -177,6 +177,7 @@ impl FileBackup for Qdrant {
     }
 
     fn staging(&self, tag: &str) -> Result<PathBuf, EngineError> {
+        self.scratch.make()?;
         Ok(self.scratch.staging(tag))
     }
 

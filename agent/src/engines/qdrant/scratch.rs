@@ -8,8 +8,9 @@
 //! | `snapshot.json` | the snapshot that is on the server for us; written before it is made |
 //! | `timeline` | a word that changes with every restore, after which what was known of unchanged collections is void |
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io::{ErrorKind, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -31,10 +32,18 @@ impl Scratch {
         Self { folder }
     }
 
+    /// Makes the folder, which only its owner may look into: it holds the engine's data.
+    pub(super) fn make(&self) -> Result<(), EngineError> {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.folder);
+        made.map_err(|e| EngineError::files(&self.folder, &e))
+    }
+
+    /// The files of a capture.
     pub(super) fn capture(&self) -> PathBuf {
         self.folder.join("capture")
     }
 
+    /// The files of a restore.
     pub(super) fn staging(&self, tag: &str) -> PathBuf {
         self.folder.join(format!("{RESTORE}{tag}"))
     }
@@ -69,8 +78,8 @@ impl Scratch {
     /// Remembers, whole or not at all, also over a power cut.
     pub(super) fn store<T: Serialize>(&self, name: &str, value: &T) -> Result<(), EngineError> {
         let (path, new) = (self.folder.join(name), self.folder.join(format!("{name}.new")));
+        self.make()?;
         let write = || {
-            fs::create_dir_all(&self.folder)?;
             let mut file = File::create(&new)?;
             file.write_all(&serde_json::to_vec(value)?)?;
             file.sync_all()?;

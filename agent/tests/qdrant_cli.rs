@@ -1,0 +1,251 @@
+//! Qdrant backed up and restored by the whole program, with writers and readers that never stop, and killed at every step.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::{Value, json};
+use support::cli::Machine;
+use support::qdrant::{API_KEY, QdrantServer, point, send};
+use support::s3::S3;
+use tokio::task::JoinHandle;
+
+const SIZE: u64 = 8;
+const OF_A_BACKUP: [&str; 4] = ["qdrant-snapshot-asked", "qdrant-snapshot-made", "backup-captured", "backup-archived"];
+const OF_A_RESTORE: [&str; 8] = [
+    "restore-staged",
+    "qdrant-restore-making",
+    "restore-installed",
+    "qdrant-restore-committing",
+    "qdrant-restore-switched",
+    "qdrant-restore-replaced",
+    "qdrant-restore-cleaning",
+    "restore-finished",
+];
+
+fn machine(s3: &S3, server: &QdrantServer) -> Machine {
+    Machine::of_engine(s3, &server.settings(), None)
+}
+
+#[tokio::test]
+async fn from_a_full_server_to_a_fresh_one() {
+    let s3 = S3::start();
+    let old = QdrantServer::with_key(Some(API_KEY)).await;
+    let new = QdrantServer::with_key(Some(API_KEY)).await;
+    let of = |server: &QdrantServer, key| Machine::of_engine(&s3, &server.settings(), Some(key));
+    let (source, target) = (of(&old, API_KEY), of(&new, API_KEY));
+    source.run(&["backup", "create"]).exits(1).says("no collections");
+    old.make("docs", SIZE).await;
+    old.fill("docs", 0..3000, SIZE).await;
+    old.make("still", SIZE).await;
+    old.fill("still", 0..1000, SIZE).await;
+    old.alias("now", "docs").await;
+    of(&old, "wrong").run(&["backup", "create"]).exits(2).says("does not accept the API key");
+    machine(&s3, &old).run(&["backup", "create"]).exits(2).says("does not accept the API key");
+
+    let base = source.run(&["backup", "create", "--json"]).exits(0).json();
+    assert_eq!(base["collections"][0]["count_after"], 3000);
+    assert_eq!((base["method"].as_str(), base["kind"].as_str()), (Some("snapshot"), Some("base")));
+    let nothing = source.run(&["backup", "create", "--json"]).exits(0).json();
+    assert_eq!(nothing["kind"], "incremental");
+    assert_eq!(old.snapshots_made("docs").await + old.snapshots_made("still").await, 2, "a 304 each, no snapshot");
+    old.fill("docs", 3000..3030, SIZE).await;
+    let some = source.run(&["backup", "create", "--json"]).exits(0).json();
+    assert_eq!((old.snapshots_made("docs").await, old.snapshots_made("still").await), (2, 1));
+    let new_bytes = |backup: &Value| backup["archive"]["new_bytes"].as_u64().expect("a number");
+    assert!(new_bytes(&nothing) < 100_000 && new_bytes(&some) < new_bytes(&base), "{nothing} {some}");
+    assert!(old.snapshots("docs").await.is_empty());
+    source.run(&["backup", "verify"]).exits(0);
+
+    target.run(&["backup", "restore"]).exits(0).says("samples are what they were");
+    assert_eq!(new.collections().await, ["docs", "still"]);
+    assert_eq!(new.aliases().await, ["now=docs"]);
+    assert_eq!((new.count("now").await, new.count("still").await), (3030, 1000));
+    for n in [0, 1500, 2999, 3029] {
+        assert_eq!(new.point("docs", n).await, old.point("docs", n).await);
+    }
+    target.run(&["backup", "restore"]).exits(0).says("already");
+    target.run(&["doctor"]).says("single node");
+}
+
+#[tokio::test]
+async fn readers_by_alias_never_miss_what_is_replaced() {
+    let s3 = S3::start();
+    let server = QdrantServer::ready().await;
+    let machine = machine(&s3, &server);
+    server.make("docs", SIZE).await;
+    server.fill("docs", 0..2000, SIZE).await;
+    server.alias("now", "docs").await;
+    machine.run(&["backup", "create"]).exits(0);
+    server.fill("docs", 2000..2500, SIZE).await;
+    server.make("other", SIZE).await;
+    server.fill("other", 0..10, SIZE).await;
+    machine.run(&["backup", "restore"]).exits(5).says("--replace");
+
+    let (stop, reading) = readers(&server, "now");
+    let restoring = tokio::task::spawn_blocking(move || {
+        machine.run(&["backup", "restore", "--replace", "--yes"]).exits(0).says("left as they are: other");
+    });
+    restoring.await.expect("restored");
+    stop.store(true, Ordering::Relaxed);
+    let seen = reading.await.expect("read");
+    assert!(seen.keys().all(|answer| ["200 2500", "200 2000"].contains(&answer.as_str())), "{seen:?}");
+    assert_eq!(seen.len(), 2, "the old data, then the new: {seen:?}");
+    assert_eq!(server.collections().await, ["docs", "other"]);
+    assert_eq!((server.count("docs").await, server.aliases().await), (2000, vec!["now=docs".to_owned()]));
+}
+
+/// Counts through a name until told to stop; how often each answer was given.
+fn readers(server: &QdrantServer, name: &str) -> (Arc<AtomicBool>, JoinHandle<BTreeMap<String, u64>>) {
+    let stop = Arc::new(AtomicBool::new(false));
+    let (told, url) = (Arc::clone(&stop), format!("{}/collections/{name}/points/count", server.url()));
+    let reading = tokio::spawn(async move {
+        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let mut seen = BTreeMap::new();
+        while !told.load(Ordering::Relaxed) {
+            let (status, text) = send(&client, &url, None, "POST", &json!({"exact": true})).await;
+            let count = serde_json::from_str::<Value>(&text).map(|v| v["result"]["count"].clone()).unwrap_or_default();
+            *seen.entry(format!("{status} {count}")).or_default() += 1;
+        }
+        seen
+    });
+    (stop, reading)
+}
+
+#[tokio::test]
+async fn a_collection_whose_settings_changed_gets_those_of_the_backup() {
+    let s3 = S3::start();
+    let server = QdrantServer::ready().await;
+    let machine = machine(&s3, &server);
+    server.make("docs", SIZE).await;
+    server.fill("docs", 0..100, SIZE).await;
+    server.make("moved", SIZE).await;
+    server.fill("moved", 0..60, SIZE).await;
+    machine.run(&["backup", "create"]).exits(0);
+    for name in ["docs", "moved"] {
+        server.ask("DELETE", &format!("/collections/{name}"), Value::Null).await;
+    }
+    server.make("docs", SIZE + 1).await;
+    server.make("moved-2", SIZE).await;
+    server.fill("moved-2", 0..5, SIZE).await;
+    server.alias("moved", "moved-2").await;
+
+    machine.run(&["backup", "restore", "--replace", "--yes"]).exits(0).says("moved is an alias of the collection");
+    let info = server.ask("GET", "/collections/docs", Value::Null).await;
+    assert_eq!(info["config"]["params"]["vectors"]["size"], SIZE);
+    assert_eq!((server.count("docs").await, server.count("moved").await), (100, 60));
+    assert_eq!(
+        server.collections().await.len(),
+        2,
+        "what was behind the alias is gone: {:?}",
+        server.collections().await
+    );
+}
+
+#[tokio::test]
+async fn nothing_that_was_acknowledged_is_missing_under_a_writer_that_never_stops() {
+    let s3 = S3::start();
+    let (old, new) = tokio::join!(QdrantServer::ready(), QdrantServer::ready());
+    let (source, target) = (machine(&s3, &old), machine(&s3, &new));
+    old.make("docs", SIZE).await;
+    old.fill("docs", 0..2000, SIZE).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let (told, url) = (Arc::clone(&stop), format!("{}/collections/docs/points", old.url()));
+    let acknowledged = Arc::new(std::sync::Mutex::new((2000, 0)));
+    let ledger = Arc::clone(&acknowledged);
+    // Adds at the end and deletes at the begin, one after the other, and writes down what was acknowledged.
+    let writing = tokio::spawn(async move {
+        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+        while !told.load(Ordering::Relaxed) {
+            let (added, deleted) = *ledger.lock().expect("a lock");
+            let put = json!({"points": [point(added, SIZE)]});
+            assert_eq!(send(&client, &format!("{url}?wait=true"), None, "PUT", &put).await.0, 200);
+            ledger.lock().expect("a lock").0 = added + 1;
+            let delete = json!({"points": [deleted]});
+            assert_eq!(send(&client, &format!("{url}/delete?wait=true"), None, "POST", &delete).await.0, 200);
+            ledger.lock().expect("a lock").1 = deleted + 1;
+        }
+    });
+    let (added, deleted) = tokio::task::spawn_blocking(move || {
+        source.run(&["backup", "create"]).exits(0);
+        let before = *acknowledged.lock().expect("a lock");
+        source.run(&["backup", "create"]).exits(0);
+        before
+    })
+    .await
+    .expect("backed up");
+    stop.store(true, Ordering::Relaxed);
+    writing.await.expect("written");
+
+    assert!(added > 2000, "the writer wrote meanwhile");
+    target.run(&["backup", "restore"]).exits(0);
+    for n in 0..added {
+        let found = new.point("docs", n).await;
+        let may_be_gone = n >= deleted;
+        assert!(found.is_some() || may_be_gone || n < deleted, "{n} was added and is missing");
+        assert!(found.is_none() || n >= deleted, "{n} was deleted and is back");
+        if let Some(found) = found {
+            assert_eq!(found["payload"], point(n, SIZE)["payload"]);
+        }
+    }
+    let all = new.count("docs").await;
+    let highest = new.point("docs", added - 1).await;
+    assert!(highest.is_some() && all >= 1900, "{all} points");
+}
+
+#[tokio::test]
+async fn killed_at_every_step_of_a_backup() {
+    let s3 = S3::start();
+    let (old, new) = tokio::join!(QdrantServer::ready(), QdrantServer::ready());
+    let (source, target) = (machine(&s3, &old), machine(&s3, &new));
+    old.make("docs", SIZE).await;
+    let mut points = 0;
+    for step in OF_A_BACKUP {
+        old.fill("docs", points..points + 100, SIZE).await;
+        points += 100;
+        source.crash(step, &["backup", "create"]);
+        source.run(&["backup", "create"]).exits(0);
+        assert!(old.snapshots("docs").await.is_empty(), "{step}: no snapshot of ours is left");
+        let newest = source.run(&["backup", "show", "--json"]).exits(0).json();
+        assert_eq!(newest["collections"][0]["count_after"], points, "{step}");
+    }
+    target.run(&["backup", "restore"]).exits(0);
+    assert_eq!(new.count("docs").await, points);
+}
+
+#[tokio::test]
+async fn killed_at_every_step_of_a_restore() {
+    let s3 = S3::start();
+    let server = QdrantServer::ready().await;
+    let source = machine(&s3, &server);
+    server.make("docs", SIZE).await;
+    server.fill("docs", 0..300, SIZE).await;
+    server.make("more", SIZE).await;
+    server.fill("more", 0..40, SIZE).await;
+    server.alias("now", "docs").await;
+    source.run(&["backup", "create"]).exits(0);
+    for step in OF_A_RESTORE {
+        for over_live_data in [true, false] {
+            let replaces = ["qdrant-restore-replaced"].contains(&step);
+            if replaces && !over_live_data {
+                continue;
+            }
+            for name in ["docs", "more"] {
+                if over_live_data {
+                    server.fill(name, 1000..1020, SIZE).await;
+                } else {
+                    server.ask("DELETE", &format!("/collections/{name}"), Value::Null).await;
+                }
+            }
+            source.crash(step, &["backup", "restore", "--replace", "--yes"]);
+            source.run(&["backup", "restore", "--replace", "--yes"]).exits(0);
+            let at = format!("{step}, over live data: {over_live_data}");
+            assert_eq!(server.collections().await, ["docs", "more"], "{at}");
+            assert_eq!(server.aliases().await, ["now=docs"], "{at}");
+            assert_eq!((server.count("now").await, server.count("more").await), (300, 40), "{at}");
+            assert!(server.snapshots("docs").await.is_empty(), "{at}");
+        }
+    }
+}

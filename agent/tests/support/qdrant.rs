@@ -1,0 +1,209 @@
+//! A Qdrant server: that of the tests, which is a REST server around Qdrant's own storage engine, or the program that `QDRANT_BINARY` names.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use perennial::engine::Engine;
+use perennial::engines::qdrant::{Options, Qdrant};
+use perennial_shared::secret::Secret;
+use serde_json::{Value, json};
+
+use super::process::Server;
+use super::{free_ports, installed_in};
+
+/// The one API key, of servers that have one.
+pub const API_KEY: &str = "test-api-key";
+
+/// A running Qdrant with its own data folder.
+#[derive(Debug)]
+pub struct QdrantServer {
+    server: Server,
+    folder: tempfile::TempDir,
+    ports: [u16; 2],
+    key: Option<&'static str>,
+}
+
+impl QdrantServer {
+    /// Starts it without a key and waits until it is ready.
+    pub async fn ready() -> Self {
+        Self::with_key(None).await
+    }
+
+    /// Starts it and waits until it is ready.
+    pub async fn with_key(key: Option<&'static str>) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let ports = free_ports();
+        let server = launch(folder.path(), ports, key);
+        let server = Self { server, folder, ports, key };
+        server.wait().await;
+        server
+    }
+
+    async fn wait(&self) {
+        let ready = self.engine().wait_until_ready(Duration::from_secs(60)).await;
+        ready.unwrap_or_else(|e| panic!("{e}\n{}", self.log()));
+    }
+
+    /// Kills it without warning and starts it again on the same data.
+    pub async fn restart(&mut self) {
+        self.server.kill();
+        self.server = launch(self.folder.path(), self.ports, self.key);
+        self.wait().await;
+    }
+
+    /// A client of the product for it.
+    pub fn engine(&self) -> Qdrant {
+        self.engine_with(self.key)
+    }
+
+    /// The same with another key.
+    pub fn engine_with(&self, key: Option<&str>) -> Qdrant {
+        let options = Options { scratch: self.scratch() };
+        Qdrant::new(&self.url(), key.map(Secret::new).as_ref(), options).expect("an address")
+    }
+
+    /// Where the clients of [`QdrantServer::engine`] put what is on its way.
+    pub fn scratch(&self) -> PathBuf {
+        self.folder.path().join("scratch")
+    }
+
+    /// Its address.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports[0])
+    }
+
+    /// The settings that name it.
+    pub fn settings(&self) -> String {
+        format!("engine: qdrant\nurl: {}\n", self.url())
+    }
+
+    /// What it wrote.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("qdrant.log")).unwrap_or_default()
+    }
+
+    /// Sends one request and returns the result, which must be there.
+    pub async fn ask(&self, method: &str, path: &str, body: Value) -> Value {
+        let (status, text) = self.try_ask(method, path, body).await;
+        assert!((200..300).contains(&status), "{method} {path}: {status} {text}\n{}", self.log());
+        serde_json::from_str::<Value>(&text).expect("json")["result"].take()
+    }
+
+    /// Sends one request and returns status and text.
+    pub async fn try_ask(&self, method: &str, path: &str, body: Value) -> (u16, String) {
+        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+        send(&client, &format!("{}{path}", self.url()), self.key, method, &body).await
+    }
+
+    /// Makes a collection of vectors of this size.
+    pub async fn make(&self, name: &str, size: u64) {
+        let body = json!({"vectors": {"size": size, "distance": "Cosine"}});
+        self.ask("PUT", &format!("/collections/{name}"), body).await;
+    }
+
+    /// Puts the points numbered `range` into a collection.
+    pub async fn fill(&self, name: &str, range: std::ops::Range<u64>, size: u64) {
+        for some in range.collect::<Vec<_>>().chunks(1000) {
+            let points: Vec<_> = some.iter().map(|n| point(*n, size)).collect();
+            self.ask("PUT", &format!("/collections/{name}/points?wait=true"), json!({ "points": points })).await;
+        }
+    }
+
+    /// Exact number of points, by a collection's name or an alias.
+    pub async fn count(&self, name: &str) -> u64 {
+        let count = self.ask("POST", &format!("/collections/{name}/points/count"), json!({"exact": true})).await;
+        count["count"].as_u64().expect("a number")
+    }
+
+    /// The collections, sorted.
+    pub async fn collections(&self) -> Vec<String> {
+        self.engine().collections().await.expect("a list")
+    }
+
+    /// The snapshots of a collection that are on the server.
+    pub async fn snapshots(&self, name: &str) -> Vec<String> {
+        let found = self.ask("GET", &format!("/collections/{name}/snapshots"), Value::Null).await;
+        found.as_array().expect("a list").iter().map(|s| s["name"].as_str().expect("a name").to_owned()).collect()
+    }
+
+    /// How many snapshots of a collection were made since the server started.
+    pub async fn snapshots_made(&self, name: &str) -> u64 {
+        let (_, metrics) = self.try_ask("GET", "/metrics", Value::Null).await;
+        let line = format!("snapshot_created_total{{id=\"{name}\"}} ");
+        metrics.lines().find_map(|l| l.strip_prefix(&line)?.parse().ok()).unwrap_or(0)
+    }
+
+    /// The aliases with their collections, as `alias=collection`.
+    pub async fn aliases(&self) -> Vec<String> {
+        let found = self.ask("GET", "/aliases", Value::Null).await;
+        let text = |v: &Value| v.as_str().expect("a name").to_owned();
+        let pair = |a: &Value| format!("{}={}", text(&a["alias_name"]), text(&a["collection_name"]));
+        let mut found: Vec<_> = found["aliases"].as_array().expect("a list").iter().map(pair).collect();
+        found.sort();
+        found
+    }
+
+    /// Makes an alias.
+    pub async fn alias(&self, alias: &str, collection: &str) {
+        let action = json!({"create_alias": {"alias_name": alias, "collection_name": collection}});
+        self.ask("POST", "/collections/aliases", json!({"actions": [action]})).await;
+    }
+
+    /// A point, or nothing.
+    pub async fn point(&self, name: &str, id: u64) -> Option<Value> {
+        let body = json!({"ids": [id], "with_vector": true, "with_payload": true});
+        let found = self.ask("POST", &format!("/collections/{name}/points"), body).await;
+        found.get(0).cloned()
+    }
+}
+
+/// Sends one request of a client that goes on.
+pub async fn send(client: &reqwest::Client, url: &str, key: Option<&str>, method: &str, body: &Value) -> (u16, String) {
+    let mut request = client.request(method.parse().expect("a method"), url);
+    if let Some(key) = key {
+        request = request.header("api-key", key);
+    }
+    if !body.is_null() {
+        request = request.json(body);
+    }
+    let answer = request.send().await.expect("an answer");
+    (answer.status().as_u16(), answer.text().await.expect("a text"))
+}
+
+/// Point number `n`.
+pub fn point(n: u64, size: u64) -> Value {
+    #[allow(clippy::cast_precision_loss)]
+    let number = |d: u64| ((n + 1) * 7919 * (d + 13) % 10_007) as f32 / 10_007.0 - 0.5;
+    let vector: Vec<f32> = (0..size).map(number).collect();
+    json!({"id": n, "vector": vector, "payload": {"title": format!("title {n}"), "n": n}})
+}
+
+fn launch(folder: &Path, [http, grpc]: [u16; 2], key: Option<&str>) -> Server {
+    let (storage, snapshots) = (folder.join("storage"), folder.join("snapshots"));
+    let mut command = match std::env::var_os("QDRANT_BINARY") {
+        Some(binary) => {
+            let mut command = Command::new(binary);
+            command.env("QDRANT__SERVICE__HTTP_PORT", http.to_string());
+            command.env("QDRANT__SERVICE__GRPC_PORT", grpc.to_string());
+            command.env("QDRANT__SERVICE__HOST", "127.0.0.1").env("QDRANT__TELEMETRY_DISABLED", "true");
+            command.env("QDRANT__STORAGE__STORAGE_PATH", &storage).env("QDRANT__STORAGE__SNAPSHOTS_PATH", &snapshots);
+            command.current_dir(folder);
+            command
+        }
+        None => {
+            let mut command = Command::new(installed_in("venv/bin", "python"));
+            command.args(["-m", "qdrant_server", "--port", &http.to_string()]);
+            command.arg("--storage").arg(&storage).arg("--snapshots").arg(&snapshots);
+            if key.is_some() {
+                command.args(["--api-key-env", "QDRANT__SERVICE__API_KEY"]);
+            }
+            command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests"));
+            command
+        }
+    };
+    if let Some(key) = key {
+        command.env("QDRANT__SERVICE__API_KEY", key);
+    }
+    Server::start(&mut command, &folder.join("qdrant.log"))
+}
