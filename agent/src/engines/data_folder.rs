@@ -41,6 +41,13 @@ impl DataFolder {
         Ok(self.places(tag)?.staging)
     }
 
+    /// A folder for `what` beside the data folder, on the same file system.
+    pub fn beside(&self, what: &str) -> Result<PathBuf, EngineError> {
+        let staging = self.staging(what)?;
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        Ok(staging.with_file_name(format!(".{name}.perennial-{what}")))
+    }
+
     /// Stops the engine, puts the staged folder in, starts it again. Whether it serves then is for the caller to see.
     pub async fn install(&self, tag: &str, patience: Duration) -> Result<(), EngineError> {
         let places = self.places(tag)?;

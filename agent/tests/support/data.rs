@@ -71,7 +71,7 @@ pub fn id(n: u64) -> String {
 }
 
 /// A vector that belongs to object number `n`.
-fn vector(n: u64, size: u64) -> Vec<f32> {
+pub fn vector(n: u64, size: u64) -> Vec<f32> {
     #[allow(clippy::cast_precision_loss)]
     (0..size).map(|d| (scramble(n * 1000 + d) >> 40) as f32 / (1 << 24) as f32 - 0.5).collect()
 }

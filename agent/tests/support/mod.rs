@@ -15,6 +15,7 @@ pub mod scripted;
 pub mod subject;
 pub mod weaviate;
 pub mod weaviate_subject;
+pub mod writer;
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::TcpListener;

@@ -18,7 +18,7 @@ impl Scripted {
         let environment: Vec<_> =
             command.get_envs().filter_map(|(k, v)| Some(format!("{}={}", k.to_string_lossy(), quoted(v?)))).collect();
         let server = Self { folder: folder.into() };
-        let (pid, log) = (server.path("pid"), server.log_path());
+        let (pid, log) = (server.pid_path(), server.log_path());
         let at = command.get_current_dir().unwrap_or(folder).display();
         server.script(
             "start",
@@ -52,6 +52,11 @@ impl Scripted {
         self.folder.join(name)
     }
 
+    /// Where its number is; `pid` is the script that prints it.
+    fn pid_path(&self) -> PathBuf {
+        self.path("server.pid")
+    }
+
     /// Where its output goes.
     pub fn log_path(&self) -> PathBuf {
         self.path("server.log")
@@ -79,7 +84,7 @@ impl Scripted {
 
     /// Its process, if it runs.
     pub fn pid(&self) -> Option<u32> {
-        std::fs::read_to_string(self.path("pid")).ok()?.trim().parse().ok()
+        std::fs::read_to_string(self.pid_path()).ok()?.trim().parse().ok()
     }
 
     /// Ends it as a power cut would.

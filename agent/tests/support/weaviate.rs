@@ -8,8 +8,8 @@ use perennial::engine::{Engine, NativeBackup};
 use perennial::engines::weaviate::{Options, Weaviate};
 use perennial_shared::secret::Secret;
 
-use super::process::Server;
 use super::s3::{ACCESS_KEY, BUCKET, S3, SECRET_KEY};
+use super::scripted::Scripted;
 use super::{free_ports, installed};
 
 /// The one API key.
@@ -18,22 +18,29 @@ pub const API_KEY: &str = "test-api-key";
 /// A running Weaviate with its own data folder.
 #[derive(Debug)]
 pub struct WeaviateServer {
-    server: Server,
+    server: Scripted,
     folder: tempfile::TempDir,
     host_name: String,
     ports: [u16; 6],
-    s3: String,
 }
 
 impl WeaviateServer {
     /// Begins to start it; it is ready some seconds later.
     pub fn start(host_name: &str, s3: &S3) -> Self {
+        Self::start_with(host_name, s3, &[])
+    }
+
+    /// Like [`WeaviateServer::start`], with more environment variables.
+    pub fn start_with(host_name: &str, s3: &S3, more: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::create_dir_all(folder.path().join("data")).expect("a folder");
         std::fs::create_dir_all(folder.path().join("native")).expect("a folder");
         let ports = free_ports();
-        let server = launch(host_name, folder.path(), ports, &s3.address());
-        Self { server, folder, host_name: host_name.into(), ports, s3: s3.address() }
+        let mut command = command(host_name, folder.path(), ports, &s3.address());
+        command.envs(more.iter().copied());
+        let server = Scripted::new(folder.path(), &command);
+        server.start();
+        Self { server, folder, host_name: host_name.into(), ports }
     }
 
     /// Starts it and waits until it is ready.
@@ -51,13 +58,25 @@ impl WeaviateServer {
 
     /// Kills it without warning and begins to start it again on the same data.
     pub fn restart(&mut self) {
-        self.server.kill();
-        self.server = launch(&self.host_name, self.folder.path(), self.ports, &self.s3);
+        self.stop();
+        self.server.start();
     }
 
     /// Takes it away.
     pub fn stop(&mut self) {
         self.server.kill();
+        // Waits until it is gone.
+        self.server.stop();
+    }
+
+    /// The settings' `service`: how the product starts and stops it.
+    pub fn service(&self) -> String {
+        self.server.settings()
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.server.pid().expect("it was started")
     }
 
     /// A client of the product for it.
@@ -91,11 +110,11 @@ impl WeaviateServer {
 
     /// What it wrote.
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join("weaviate.log")).unwrap_or_default()
+        self.server.log()
     }
 }
 
-fn launch(host_name: &str, folder: &Path, ports: [u16; 6], s3: &str) -> Server {
+fn command(host_name: &str, folder: &Path, ports: [u16; 6], s3: &str) -> Command {
     let [http, raft, raft_internal, gossip, data, grpc] = ports.map(|p| p.to_string());
     let mut command = Command::new(installed("weaviate-server"));
     command.args(["--scheme", "http", "--host", "127.0.0.1", "--port", &http]).current_dir(folder);
@@ -132,5 +151,5 @@ fn launch(host_name: &str, folder: &Path, ports: [u16; 6], s3: &str) -> Server {
         ("AWS_ACCESS_KEY_ID", ACCESS_KEY),
         ("AWS_SECRET_ACCESS_KEY", SECRET_KEY),
     ]);
-    Server::start(&mut command, &folder.join("weaviate.log"))
+    command
 }

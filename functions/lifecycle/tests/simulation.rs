@@ -71,6 +71,11 @@ fn kind() -> impl Strategy<Value = Kind> {
     prop_oneof![Just(Kind::ElasticIp), Just(Kind::NetworkInterface), Just(Kind::PrivateIp)]
 }
 
+/// By whom writes are refused during a final backup: by taking the address away, or by the engine.
+fn method() -> impl Strategy<Value = &'static str> {
+    prop_oneof![Just("native"), Just("physical")]
+}
+
 fn death() -> impl Strategy<Value = Option<Death>> {
     prop_oneof![
         4 => Just(None),
@@ -146,9 +151,9 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 600, max_shrink_iters: 4000, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_promises_hold_after_every_step(kind in kind(), steps in proptest::collection::vec(step(), 1..80)) {
+    fn the_promises_hold_after_every_step(kind in kind(), method in method(), steps in proptest::collection::vec(step(), 1..80)) {
         tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(async {
-            let mut world = World::new(kind);
+            let mut world = World::with_method(kind, method);
             let mut generation = 0;
             for step in steps {
                 take(&mut world, step).await;
@@ -170,9 +175,9 @@ proptest! {
 
     /// Nobody is killed: whatever else goes wrong, every acknowledged row is there in the end.
     #[test]
-    fn planned_replacements_lose_nothing(kind in kind(), steps in proptest::collection::vec(step(), 1..60)) {
+    fn planned_replacements_lose_nothing(kind in kind(), method in method(), steps in proptest::collection::vec(step(), 1..60)) {
         tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(async {
-            let mut world = World::new(kind);
+            let mut world = World::with_method(kind, method);
             world.settle().await;
             for step in steps {
                 // A lost agent or two failed final backups are told to a person and keep the instance; no row can be promised then.

@@ -63,6 +63,10 @@ impl<'a> Request<'a> {
         Self { timeout: LONG_TIMEOUT, ..Self::new(Method::DELETE, path) }
     }
 
+    pub(super) fn body(self, body: Value) -> Self {
+        Self { body: Some(body), ..self }
+    }
+
     pub(super) fn query(self, query: &'a [(&'a str, &'a str)]) -> Self {
         Self { query, ..self }
     }

@@ -33,6 +33,7 @@ pub(super) struct Class {
     pub(super) name: String,
     multi_tenancy_config: Option<MultiTenancy>,
     vector_index_type: Option<String>,
+    vector_index_config: Option<VectorIndex>,
     /// Named vectors.
     vector_config: Option<BTreeMap<String, NamedVector>>,
 }
@@ -41,6 +42,14 @@ pub(super) struct Class {
 #[serde(rename_all = "camelCase")]
 struct NamedVector {
     vector_index_type: Option<String>,
+    vector_index_config: Option<VectorIndex>,
+}
+
+#[derive(Deserialize, Clone)]
+struct VectorIndex {
+    distance: Option<String>,
+    #[serde(default)]
+    skip: bool,
 }
 
 #[derive(Deserialize, Clone)]
@@ -70,8 +79,17 @@ impl Class {
         kind == Some("hnsw")
     }
 
+    /// Whether an object is its own nearest neighbour. By dot product a longer vector is nearer.
+    pub(super) fn finds_itself(&self) -> bool {
+        let index = match &self.vector_config {
+            Some(named) if !named.is_empty() => named.values().next().and_then(|v| v.vector_index_config.as_ref()),
+            _ => self.vector_index_config.as_ref(),
+        };
+        index.is_some_and(|i| !i.skip && i.distance.as_deref() != Some("dot"))
+    }
+
     /// The vector that samples search by: the only one, or the first named one.
-    fn vector(&self) -> Option<String> {
+    pub(super) fn vector(&self) -> Option<String> {
         self.vector_config.as_ref().and_then(|v| v.keys().next().cloned())
     }
 }
@@ -132,16 +150,16 @@ async fn aggregate(client: &Client, class: &str, tenants: &[Option<&str>]) -> Re
     Ok(found.ok_or_else(missing)?.iter().sum())
 }
 
-fn of_tenant(tenant: Option<&str>) -> Vec<String> {
+pub(super) fn of_tenant(tenant: Option<&str>) -> Vec<String> {
     tenant.map(|t| format!("tenant: {}", quote(t))).into_iter().collect()
 }
 
-fn arguments(list: &[String]) -> String {
+pub(super) fn arguments(list: &[String]) -> String {
     if list.is_empty() { String::new() } else { format!("({})", list.join(", ")) }
 }
 
 /// A GraphQL string; its escapes are those of JSON.
-fn quote(text: &str) -> String {
+pub(super) fn quote(text: &str) -> String {
     Value::from(text).to_string()
 }
 
@@ -214,7 +232,7 @@ async fn object_near(
     Ok(found["objects"][0]["id"].as_str().map(Into::into))
 }
 
-fn id_at(round: usize, rounds: usize) -> String {
+pub(super) fn id_at(round: usize, rounds: usize) -> String {
     let part = u128::MAX / (rounds.max(1) as u128) * round as u128;
     let hex = format!("{part:032x}");
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])

@@ -11,6 +11,7 @@
 //! | `examine` | what `doctor` looks at in Weaviate alone |
 //! | `left_over` | folders that would make a restore lie |
 //! | `read_only` | refusing writes |
+//! | `physical` | backups of its files, caught in an instant |
 
 mod backup;
 mod client;
@@ -20,10 +21,12 @@ mod health;
 mod inventory;
 mod left_over;
 mod operation;
+mod physical;
 mod read_only;
 mod restore;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -33,7 +36,7 @@ use perennial_shared::settings::Service;
 
 use crate::check::Check;
 use crate::engine::native::{Captured, Description, Place};
-use crate::engine::{Answer, Counted, Engine, EngineError, Identity, NativeBackup, Progress};
+use crate::engine::{Answer, Counted, Engine, EngineError, FileBackup, Identity, NativeBackup, Progress};
 use client::{Client, Request};
 use operation::{Kind, Operation};
 
@@ -43,6 +46,9 @@ pub struct Weaviate {
     client: Client,
     host_name: Option<String>,
     data_dir: Option<PathBuf>,
+    service: Option<Service>,
+    /// Whether it was this program that had it refuse writes.
+    refusing: AtomicBool,
 }
 
 /// What must be known of a Weaviate server.
@@ -59,7 +65,9 @@ pub struct Options {
 impl Weaviate {
     /// The server at `url`; nothing is sent yet.
     pub fn new(url: &str, key: Option<&Secret>, options: Options) -> Result<Self, EngineError> {
-        Ok(Self { client: Client::new(url, key)?, host_name: options.host_name, data_dir: options.data_dir })
+        let Options { host_name, data_dir, service } = options;
+        let refusing = AtomicBool::new(false);
+        Ok(Self { client: Client::new(url, key)?, host_name, data_dir, service, refusing })
     }
 
     /// The identity, which must have the pinned host name.
@@ -117,10 +125,12 @@ impl Engine for Weaviate {
     }
 
     async fn refuse_writes(&self) -> Result<(), EngineError> {
+        self.refusing.store(true, Ordering::Relaxed);
         read_only::set_all(&self.client, "READONLY").await
     }
 
     async fn accept_writes(&self) -> Result<(), EngineError> {
+        self.refusing.store(false, Ordering::Relaxed);
         read_only::set_all(&self.client, "READY").await
     }
 
@@ -133,6 +143,10 @@ impl Engine for Weaviate {
     }
 
     fn native(&self) -> Option<&dyn NativeBackup> {
+        Some(self)
+    }
+
+    fn files(&self) -> Option<&dyn FileBackup> {
         Some(self)
     }
 }

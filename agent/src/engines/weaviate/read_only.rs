@@ -17,10 +17,15 @@ struct Shard {
 
 pub(super) async fn set_all(client: &Client, status: &str) -> Result<(), EngineError> {
     for class in inventory::classes(client).await? {
-        for shard in shards(client, &class).await? {
-            let path = ["schema", &class.name, "shards", &shard];
-            client.change(Request::put(&path, json!({ "status": status }))).await?;
-        }
+        set(client, &class.name, &shards(client, &class).await?, status).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn set(client: &Client, class: &str, shards: &[String], status: &str) -> Result<(), EngineError> {
+    for shard in shards {
+        let path = ["schema", class, "shards", shard];
+        client.change(Request::put(&path, json!({ "status": status }))).await?;
     }
     Ok(())
 }

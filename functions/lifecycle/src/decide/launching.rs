@@ -47,7 +47,7 @@ fn someone_else(case: Case, repository: &RepositoryView, member: &Member) -> Opt
         let blocked = match owner.state {
             LifecycleState::InService if owner.alive => Some(true),
             LifecycleState::Terminating | LifecycleState::TerminatingWait
-                if terminating::must_be_waited_for(case, owner) =>
+                if terminating::must_be_waited_for(case, owner) || terminating::may_acknowledge(case, owner) =>
             {
                 Some(false)
             }

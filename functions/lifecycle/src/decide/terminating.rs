@@ -2,6 +2,7 @@
 
 use perennial_shared::alert::Kind;
 use perennial_shared::aws::auto_scaling::LifecycleResult::{Abandon, Continue};
+use perennial_shared::aws::auto_scaling::LifecycleState;
 use perennial_shared::id::{RunId, RunKind};
 use perennial_shared::metrics::Metric;
 use perennial_shared::run::{RunError, RunResult};
@@ -9,7 +10,7 @@ use perennial_shared::run::{RunError, RunResult};
 use super::endpoint::Way;
 use super::{Action, Case, Start, dated};
 use crate::run_state::{RunState, run_state};
-use crate::world::{Member, RepositoryView};
+use crate::world::{Member, RepositoryView, Run};
 
 /// Final backups tried before the instance is kept for a person.
 const ATTEMPTS: u32 = 2;
@@ -22,12 +23,31 @@ pub(super) fn decide(case: Case, repository: &RepositoryView, member: &Member) -
         let alert = case.alert(Kind::OwnerLost, member).with([newest(repository)]);
         return vec![Action::Tell(alert), case.complete(member, Continue)];
     }
+    if keeps_address(case, member) {
+        return final_backup(case, repository, member);
+    }
     // Nothing may be acknowledged any more: the address goes before the backup begins.
     match case.release_endpoint(member) {
         Way::Done => final_backup(case, repository, member),
         Way::Wait => vec![case.heartbeat(member)],
         Way::Next(action) => vec![case.heartbeat(member), action],
     }
+}
+
+/// Whether clients may go on reading where they are: the final backup has the engine itself refuse writes before it begins. That
+/// holds only while the backup is made or has been; when it cannot be, nobody refuses, and what is written then would be lost.
+fn keeps_address(case: Case, member: &Member) -> bool {
+    let made = |run: &Run| matches!(run_state(run, case.world.now, case.final_patience()), RunState::Succeeded(_));
+    let last = member.runs_of(RunKind::Final).next_back();
+    case.target.method.keeps_reads() && (must_be_waited_for(case, member) || last.is_some_and(made))
+}
+
+/// Whether clients can still reach this owner and nobody has its engine refuse writes: its address, which stayed for the final backup,
+/// is on its way out.
+pub(super) fn may_acknowledge(case: Case, owner: &Member) -> bool {
+    let holds = case.world.endpoint.as_ref().and_then(|e| e.holder()) == Some(&*owner.id);
+    let leaving = owner.alive && owner.state == LifecycleState::TerminatingWait;
+    case.target.method.keeps_reads() && leaving && holds && !keeps_address(case, owner)
 }
 
 fn final_backup(case: Case, repository: &RepositoryView, member: &Member) -> Vec<Action> {

@@ -1,0 +1,267 @@
+//! Weaviate's files as backups, from the command line, on real servers: writers that never stop, increments, kills, damage.
+
+mod support;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use perennial_shared::repository::Repository;
+use perennial_shared::verify::sha256_hex;
+use serde_json::{Value, json};
+use support::cli::{Machine, PREFIX, Ran};
+use support::data::{fill, id, make_collection, send, try_send};
+use support::files_ending;
+use support::s3::S3;
+use support::weaviate::WeaviateServer;
+use support::writer::{Part, Writer, Written};
+
+/// Files are written, joined and rotated within seconds instead of minutes.
+const BUSY: [(&str, &str); 3] = [
+    ("PERSISTENCE_MEMTABLES_FLUSH_DIRTY_AFTER_SECONDS", "1"),
+    ("PERSISTENCE_MEMTABLES_MIN_ACTIVE_DURATION_SECONDS", "1"),
+    ("PERSISTENCE_HNSW_MAX_LOG_SIZE", "400KiB"),
+];
+
+fn physical(s3: &S3, server: &WeaviateServer) -> Machine {
+    Machine::new(s3, server, &format!("method: physical\n{}", server.service()))
+}
+
+/// What captures and restores put beside the data folder and should have removed.
+fn left(server: &WeaviateServer) -> Vec<PathBuf> {
+    let beside = server.data_dir().parent().expect("a parent").read_dir().expect("read");
+    let paths = beside.flatten().map(|e| e.path());
+    paths.filter(|p| p.to_string_lossy().contains("perennial-")).collect()
+}
+
+fn made(ran: &Ran) -> (String, Timestamp) {
+    let manifest = ran.json();
+    let text = |key: &str| manifest[key].as_str().expect("text").to_owned();
+    (text("backup_id"), text("started_at").parse().expect("a time"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instant_of_all_that_is_written_comes_back() {
+    let s3 = S3::start();
+    let (server, other) =
+        (WeaviateServer::start_with("weaviate-0", &s3, &BUSY), WeaviateServer::start("weaviate-0", &s3));
+    tokio::join!(server.wait(), other.wait());
+    make_collection(&server.url(), "Doc", json!({})).await;
+    make_collection(&server.url(), "Ten", json!({"multiTenancyConfig": {"enabled": true}})).await;
+    let tenants = json!([{"name": "ann"}, {"name": "bob"}, {"name": "away"}]);
+    send("POST", &format!("{}/v1/schema/Ten/tenants", server.url()), Some(tenants)).await;
+    fill(&server.url(), "Ten", 0..20, json!({"tenant": "away"})).await;
+    let away = json!([{"name": "away", "activityStatus": "INACTIVE"}]);
+    send("PUT", &format!("{}/v1/schema/Ten/tenants", server.url()), Some(away)).await;
+
+    let parts = [("Doc", None), ("Ten", Some("ann")), ("Ten", Some("bob"))];
+    let writers = parts.map(|(collection, tenant)| Writer::start(&server.url(), Part { collection, tenant }));
+    let machine = physical(&s3, &server);
+    let mut backups = vec![];
+    for kind in ["base", "incremental", "incremental"] {
+        for writer in &writers {
+            writer.more(80).await;
+        }
+        let run = |words: &[&str]| tokio::task::block_in_place(|| machine.run(words)).exits(0);
+        run(&["backup", "create", "--type", kind]).says("stood still for");
+        let newest = run(&["backup", "show", "--json"]);
+        backups.push(made(&newest));
+        assert_eq!((&newest.json()["method"], &newest.json()["kind"]), (&"physical".into(), &kind.into()));
+    }
+    let mut written: Vec<Written> = vec![];
+    for writer in writers {
+        written.push(writer.stop().await);
+    }
+    assert!(left(&server).is_empty(), "{:?}", left(&server));
+
+    let there = physical(&s3, &other);
+    for (backup, until) in &backups {
+        there.run(&["backup", "restore", "--id", backup, "--replace", "--yes"]).exits(0).says("find themselves");
+        for part in &written {
+            assert!(part.must_be_at(&other.url(), *until).await > 0);
+        }
+        let active = json!([{"name": "away", "activityStatus": "ACTIVE"}]);
+        send("PUT", &format!("{}/v1/schema/Ten/tenants", other.url()), Some(active)).await;
+        let away = send("GET", &format!("{}/v1/objects?class=Ten&tenant=away", other.url()), None).await;
+        assert_eq!(away["objects"].as_array().map(Vec::len), Some(20), "an inactive tenant is in the files");
+        assert!(left(&other).is_empty(), "{:?}", left(&other));
+    }
+}
+
+#[tokio::test]
+async fn an_increment_reads_what_changed() {
+    let s3 = S3::start();
+    let server = WeaviateServer::start_with("weaviate-0", &s3, &BUSY);
+    server.wait().await;
+    make_collection(&server.url(), "Doc", json!({})).await;
+    fill(&server.url(), "Doc", 0..5000, json!({})).await;
+    // What was written is in segments, which do not change any more.
+    let grows = || files_ending(&server.data_dir(), ".wal").iter().any(|p| p.metadata().is_ok_and(|m| m.len() > 0));
+    while grows() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let machine = physical(&s3, &server);
+    let base = machine.run(&["backup", "create", "--json"]).exits(0).json();
+    let same = machine.run(&["backup", "create", "--json"]).exits(0).json();
+    let read = |m: &Value| m["archive"]["read_bytes"].as_u64().expect("a number");
+    assert_eq!(same["kind"], "incremental");
+    assert!(read(&same) * 10 < read(&base), "{} after {}", read(&same), read(&base));
+    fill(&server.url(), "Doc", 5000..5010, json!({})).await;
+    let next = machine.run(&["backup", "create", "--json"]).exits(0).json();
+    assert!(read(&next) * 4 < read(&base), "{} after {}", read(&next), read(&base));
+}
+
+#[tokio::test]
+async fn killed_at_every_step_of_a_backup_the_engine_goes_on() {
+    let s3 = S3::start();
+    let server = WeaviateServer::ready("weaviate-0", &s3).await;
+    make_collection(&server.url(), "Doc", json!({})).await;
+    fill(&server.url(), "Doc", 0..100, json!({})).await;
+    let machine = physical(&s3, &server);
+    let steps = [
+        "backup-before-capture",
+        "backup-capturing",
+        "backup-frozen",
+        "backup-captured",
+        "backup-archived",
+        "backup-described",
+        "backup-published",
+    ];
+    for (n, step) in (1..).zip(steps) {
+        machine.crash(step, &["backup", "create"]);
+        // The engine answers although nobody of ours is there to let it go on.
+        fill(&server.url(), "Doc", 100 * n..100 * (n + 1), json!({})).await;
+        machine.run(&["backup", "create"]).exits(0);
+        assert!(left(&server).is_empty(), "{step}: {:?}", left(&server));
+        let newest = machine.run(&["backup", "show", "--json"]).exits(0).json();
+        assert_eq!(newest["collections"][0]["count_after"], 100 * (n + 1), "{step}");
+    }
+    machine.run(&["backup", "verify"]).exits(0);
+}
+
+#[tokio::test]
+async fn killed_at_every_step_of_a_restore_the_same_command_ends_it() {
+    let s3 = S3::start();
+    let server = WeaviateServer::ready("weaviate-0", &s3).await;
+    make_collection(&server.url(), "Doc", json!({})).await;
+    fill(&server.url(), "Doc", 0..300, json!({})).await;
+    let machine = physical(&s3, &server);
+    machine.run(&["backup", "create"]).exits(0);
+    machine.run(&["backup", "restore"]).exits(5).says("the database has Doc");
+    let steps = ["staged", "stopped", "swapping", "swapped", "installed", "finished"];
+    for (n, step) in (1..).zip(steps) {
+        server.wait().await;
+        fill(&server.url(), "Doc", 300 * n..300 * n + 50, json!({})).await;
+        machine.crash(&format!("restore-{step}"), &["backup", "restore", "--replace", "--yes"]);
+        machine.run(&["backup", "restore", "--replace", "--yes"]).exits(0).says("300 objects in 1 collections");
+        assert_eq!(server.objects().await, 300, "{step}");
+        assert!(left(&server).is_empty(), "{step}: {:?}", left(&server));
+    }
+}
+
+/// Changes the newest manifest and the pointer that has its hash.
+async fn tamper(s3: &S3, change: impl Fn(&mut Value)) {
+    let repository = s3.repository(PREFIX);
+    let id = repository.pointer().await.expect("read").backup_id().cloned().expect("a backup");
+    let before = repository.manifest_bytes(&id).await.expect("read");
+    let mut value: Value = serde_json::from_slice(&before).expect("JSON");
+    change(&mut value);
+    let after = serde_json::to_vec(&value).expect("JSON");
+    let (store, key) = (repository.store(), repository.pointer_key());
+    let pointer = store.get(&key).await.expect("read").body;
+    let pointer = String::from_utf8_lossy(&pointer).replace(&sha256_hex(&before), &sha256_hex(&after));
+    store.put(&Repository::manifest_key(&id), after.into()).await.expect("written");
+    store.put(&key, pointer.into()).await.expect("written");
+}
+
+#[tokio::test]
+async fn what_differs_is_taken_back_and_what_cannot_open_is_refused() {
+    let s3 = S3::start();
+    let server = WeaviateServer::ready("weaviate-0", &s3).await;
+    make_collection(&server.url(), "Doc", json!({})).await;
+    fill(&server.url(), "Doc", 0..200, json!({})).await;
+    let machine = physical(&s3, &server);
+    machine.run(&["backup", "create"]).exits(0);
+    fill(&server.url(), "Doc", 200..300, json!({})).await;
+    let replace = ["backup", "restore", "--replace", "--yes"];
+
+    tamper(&s3, |m| m["engine_version"] = "1.38.7".into()).await;
+    machine.run(&replace).exits(5).says("does not restore on version").says("native");
+    tamper(&s3, |m| m["engine_version"] = "1.39.0".into()).await;
+    tamper(&s3, |m| m["host_name"] = "weaviate-9".into()).await;
+    machine.run(&replace).exits(5).says("of the host name weaviate-9");
+    tamper(&s3, |m| m["host_name"] = "weaviate-0".into()).await;
+    assert_eq!(server.objects().await, 300, "nothing was touched");
+
+    tamper(&s3, |m| (m["collections"][0]["count_before"], m["collections"][0]["count_after"]) = (7.into(), 7.into()))
+        .await;
+    machine.run(&replace).exits(3).says("Doc has 200 objects, the manifest says 7");
+    server.wait().await;
+    assert_eq!(server.objects().await, 300, "what was there before is back");
+    assert!(left(&server).is_empty(), "{:?}", left(&server));
+
+    // A process that is not the engine's is not frozen.
+    let other = WeaviateServer::ready("weaviate-0", &s3).await;
+    let wrong = Machine::new(&s3, &server, &format!("method: physical\n{}", other.service()));
+    wrong.run(&["backup", "create"]).exits(1).says("is `service` that of the engine");
+    assert!(left(&server).is_empty(), "{:?}", left(&server));
+}
+
+#[tokio::test]
+async fn the_engines_own_backups_and_those_of_its_files_go_side_by_side() {
+    let s3 = S3::start();
+    let server = WeaviateServer::ready("weaviate-0", &s3).await;
+    make_collection(&server.url(), "Doc", json!({})).await;
+    fill(&server.url(), "Doc", 0..200, json!({})).await;
+    let files = physical(&s3, &server);
+    let native = Machine::new(&s3, &server, &format!("method: native\n{}", server.service()));
+    files.run(&["backup", "create"]).exits(0);
+    fill(&server.url(), "Doc", 200..250, json!({})).await;
+    native.run(&["backup", "restore", "--replace", "--yes"]).exits(0).says("200 objects");
+    assert_eq!(server.objects().await, 200);
+
+    native.run(&["backup", "create"]).exits(0);
+    fill(&server.url(), "Doc", 200..250, json!({})).await;
+    files.run(&["backup", "restore", "--replace", "--yes"]).exits(0).says("200 objects");
+    let next = files.run(&["backup", "create", "--json"]).exits(0).json();
+    assert_eq!(next["kind"], "base", "nothing is built on a backup of the engine's own");
+    files.run(&["backup", "restore"]).exits(5);
+}
+
+#[tokio::test]
+async fn a_final_backup_refuses_writes_and_goes_on_answering() {
+    let s3 = S3::start();
+    let (server, next) = (WeaviateServer::start("weaviate-0", &s3), WeaviateServer::start("weaviate-0", &s3));
+    tokio::join!(server.wait(), next.wait());
+    make_collection(&server.url(), "Doc", json!({})).await;
+    fill(&server.url(), "Doc", 0..200, json!({})).await;
+    let repository = s3.repository(PREFIX);
+    let me = "i-0123456789abcdef0";
+    let of = |server: &WeaviateServer| {
+        let more = format!("method: physical\n{}\nauto_scaling: {{group: docs}}", server.service());
+        Machine::new(&s3, server, &more).with("PERENNIAL_INSTANCE_ID", me)
+    };
+    let claim = perennial_shared::run::Claim {
+        run: "final-i-1-1".parse().expect("a run"),
+        target: "docs".into(),
+        instance: me.into(),
+        backup_id: None,
+        pointer_version: None,
+        generation: perennial_shared::id::Generation::default(),
+        replace: false,
+        claimed_at: Timestamp::now(),
+        nonce: String::new(),
+    };
+    repository.claim(&claim).await.expect("claimed");
+    of(&server).run(&["run", "final-i-1-1"]).exits(0).says("200 objects");
+
+    let one = json!({"class": "Doc", "id": id(900), "properties": {"title": "late"}, "vector": vec![0.5; 16]});
+    let (status, text) = try_send("POST", &format!("{}/v1/objects", server.url()), Some(one.clone())).await;
+    assert!(status >= 400 && text.contains("read-only"), "{status} {text}");
+    send("GET", &format!("{}/v1/objects/Doc/{}", server.url(), id(7)), None).await;
+    assert_eq!(server.objects().await, 200);
+
+    of(&next).run(&["backup", "restore"]).exits(0).says("200 objects");
+    send("POST", &format!("{}/v1/objects", next.url()), Some(one)).await;
+    assert_eq!(next.objects().await, 201, "the restored engine takes writes");
+}
