@@ -4,8 +4,10 @@ CACHE := $(or $(PERENNIAL_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/perennia
 export PERENNIAL_CACHE := $(CACHE)
 # Outside the clone, so that a fresh clone does not compile the AWS SDK again.
 export CARGO_TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CACHE)/target)
-# The demo's kind of stable address: elastic_ip, network_interface or private_ip.
-ENDPOINT ?= elastic_ip
+# The demo's engine: redis, qdrant or weaviate. Its kind of stable address: elastic_ip, network_interface or private_ip; each engine
+# has its own unless one is named.
+ENGINE ?= redis
+ENDPOINT ?=
 PYTHON := $(CACHE)/venv/bin/python
 # Ours first, so that the pinned versions are the ones that run.
 export PATH := $(CACHE)/bin:$(PATH)
@@ -14,10 +16,11 @@ export CARGO_TERM_COLOR ?= auto
 
 say = @printf '\n== %s\n' "$(1)"
 
-.PHONY: help demo test lint unit e2e bench build build-release setup setup-lint setup-bench clean-cache
+.PHONY: help demo test lint unit e2e bench build build-release setup setup-demo setup-lint setup-bench clean-cache
 
 help:
-	@echo 'make demo    a dead Weaviate instance comes back with its data, then its address (first run: installs and compiles, ~20 min)'
+	@echo 'make demo    a dead Redis instance comes back with its data, then its address (first run: installs and compiles, ~15 min)'
+	@echo '             ENGINE=qdrant or ENGINE=weaviate (~4 min more): another database; ENDPOINT=...: another kind of address'
 	@echo 'make test    format, lints, licences, unit, property, conformance and end-to-end tests (what CI runs)'
 	@echo 'make lint    only format, clippy, licences, unused dependencies, Python, shell, templates'
 	@echo 'make unit    only the Rust tests: unit, property, conformance, the agent against a real Weaviate'
@@ -25,15 +28,18 @@ help:
 	@echo 'make bench   the archive engine beside restic, rclone, s5cmd and shell scripts (~40 min; QUICK=1: ~3 min); docs/benchmarks/'
 	@echo 'Everything they install is in $(CACHE); `make clean-cache` removes it.'
 
-demo: setup build
+demo: setup-demo build
 	$(call say,demo: a dead instance comes back with its data then its address)
-	cd tests && $(PYTHON) -m demo --endpoint $(ENDPOINT)
+	cd tests && $(PYTHON) -m demo --engine $(ENGINE) $(if $(ENDPOINT),--endpoint $(ENDPOINT))
 
 test: lint unit e2e
 	$(call say,all checks passed)
 
 setup:
 	@tests/setup
+
+setup-demo:
+	@tests/setup --for $(ENGINE)
 
 setup-lint:
 	@tests/setup --lint-tools

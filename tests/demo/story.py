@@ -79,12 +79,11 @@ class Story:
         self.database.set_capacity(1)
         self.instance = self.watch.until("in service", since=began, limit=PATIENCE).about
         self.user = User(self.connect, self.questions, self.console)
-        at = f"at {self.database.url}, the {self.database.kind_of_address}"
+        self.wait_for("an answer through the address", self.user.client.is_ready)
+        self.user.tell(f"is answered at {self.database.url}, the {self.database.kind_of_address}")
         if self.kind.searches:
             self.user.client.create_collection(len(self.questions[0].asked))
-            self.user.tell(f"made the collection {COLLECTION} {at}")
-        else:
-            self.user.tell(f"{'is answered' if self.user.client.is_ready() else 'is not answered'} {at}")
+            self.user.tell(f"made the collection {COLLECTION}")
 
     def connect(self) -> Client:
         return connect(self.engine, self.database.url, self.database.api_key, COLLECTION)

@@ -191,7 +191,7 @@ class Watch:
         elif who == "verify":
             report = invocation.result
             what = f"{report['verdict']}: {report['objects_good']} of {report['objects']} objects of "
-            what += f"{report['backup_id']} hashed, {report['bytes_read'] / 1e6:.1f} MB"
+            what += f"{report['backup_id']} are right, {report['bytes_read'] / 1e3:.0f} kB read"
             self._tell("verify", "; ".join([what, *report["findings"]]), "verified", report["backup_id"], report)
 
     def _on_mail(self, mail) -> None:
