@@ -23,7 +23,7 @@ help:
 	@echo '             ENGINE=qdrant or ENGINE=weaviate (~4 min more): another database; ENDPOINT=...: another kind of address'
 	@echo 'make test    format, lints, licences, unit, property, conformance and end-to-end tests (what CI runs)'
 	@echo 'make lint    only format, clippy, licences, unused dependencies, Python, shell, templates'
-	@echo 'make unit    only the Rust tests: unit, property, conformance, the agent against a real Weaviate'
+	@echo 'make unit    only the Rust tests: unit, property, conformance, the agent against real engines'
 	@echo 'make e2e     only the end-to-end tests on the local cloud'
 	@echo 'make bench   the archive engine beside restic, rclone, s5cmd and shell scripts (~40 min; QUICK=1: ~3 min); docs/benchmarks/'
 	@echo 'Everything they install is in $(CACHE); `make clean-cache` removes it.'
@@ -71,7 +71,7 @@ lint: setup-lint
 	$(CACHE)/venv/bin/cfn-lint infra/template.yaml infra/group.yaml && echo 'templates: no findings'
 
 unit: setup
-	$(call say,Rust tests: unit property conformance and the agent against a real Weaviate)
+	$(call say,Rust tests: unit property conformance and the agent against real engines)
 	cargo test --locked --workspace
 
 e2e: setup build
