@@ -116,6 +116,7 @@ impl Context {
                     method: self.target.method,
                     data_dir: data_dir.clone(),
                     service: service.clone(),
+                    memory: Some(self.state()?.folder().join("redis.json")),
                 };
                 Some(Box::new(Redis::new(url, key.as_ref(), options)?))
             }

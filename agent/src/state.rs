@@ -6,6 +6,7 @@
 //! | `restore.json` | the last restore: which backup, and whether it was finished |
 //! | `capture.json` | what the engine wants to know of the last capture that was published |
 //! | `uploads.json` | the uploads of a backup that is being made |
+//! | `redis.json` | what a Redis said of its data folder, while a restore goes on |
 //!
 //! `restore.json` is written before anything is put into the engine, whole or not at all. So after a crash the next restore
 //! knows that the collections it finds are the remains of its own and may be removed.

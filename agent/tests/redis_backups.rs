@@ -6,6 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
+use perennial_shared::id::Generation;
+use perennial_shared::pointer::nonce;
+use perennial_shared::repository::{Claimed, Repository};
+use perennial_shared::run::Claim;
 use support::cli::{Machine, PREFIX, Ran};
 use support::redis::{PASSWORD, RedisServer};
 use support::s3::S3;
@@ -144,7 +148,7 @@ async fn a_backup_comes_back_whatever_the_server_reads() {
         ("appendonly no", "rdb", format!("appendonly yes\n{names}")),
         ("appendonly yes", "rdb", format!("appendonly no\n{names}")),
         ("appendonly yes", "both", "appendonly no".to_owned()),
-        ("appendonly yes", "aof", format!("appendonly yes\n{names}")),
+        ("appendonly yes\naof-use-rdb-preamble no", "aof", format!("appendonly yes\n{names}")),
     ] {
         let from = RedisServer::start(taken).await;
         let mut client = from.client().await;
@@ -172,7 +176,7 @@ async fn a_backup_comes_back_whatever_the_server_reads() {
     let to = RedisServer::start("appendonly no").await;
     to.client().await.fill("old", 0..10).await;
     let before = to.client().await.digest().await;
-    restore(&machine(&s3, &to, "method: aof")).exits(5).says("CONFIG SET appendonly yes");
+    restore(&machine(&s3, &to, "method: aof")).exits(1).says("CONFIG SET appendonly yes");
     assert_eq!(to.client().await.digest().await, before);
 }
 
@@ -268,14 +272,33 @@ async fn killed_at_every_step() {
     }
 }
 
+const ME: &str = "i-0123456789abcdef0";
+
+async fn claim(repository: &Repository, run: &str) {
+    let claim = Claim {
+        run: run.parse().expect("a run"),
+        target: "docs".into(),
+        instance: ME.into(),
+        backup_id: None,
+        pointer_version: None,
+        generation: Generation::default(),
+        replace: false,
+        claimed_at: jiff::Timestamp::now(),
+        nonce: nonce(),
+    };
+    assert_eq!(repository.claim(&claim).await.expect("claimed"), Claimed::Won);
+}
+
 #[tokio::test]
 async fn a_final_backup_loses_nothing_and_doctor_knows_the_server() {
     let s3 = S3::start();
     let server = RedisServer::start("appendonly yes").await;
     server.client().await.fill("k", 0..1000).await;
-    let docs = machine(&s3, &server, "");
+    let group = "auto_scaling: {group: docs}";
+    let docs = machine(&s3, &server, group).with("PERENNIAL_INSTANCE_ID", ME);
     docs.run(&["doctor"]).says("append-only files").says("room to save");
-    docs.run(&["backup", "create", "--reason", "final"]).exits(0);
+    claim(&s3.repository(PREFIX), "final-i-1-1").await;
+    docs.run(&["run", "final-i-1-1"]).exits(0).says("1000 objects");
     let error = server.client().await.try_say(&["SET", "late", "1"]).await.expect_err("refused");
     assert_eq!(error.code(), Some("NOREPLICAS"));
     let before = server.client().await.digest().await;

@@ -96,11 +96,17 @@ async fn what_a_server_says_of_itself() {
 #[tokio::test]
 async fn who_may_not_is_told_why() {
     let server =
-        RedisServer::start("appendonly no\nuser backup on >secret ~* &* +@all\nuser reader on >secret ~* +@read +ping")
+        RedisServer::start("appendonly no\nuser backup on >secret ~* +@read +ping +select +info +bgsave +config|get +config|set\nuser reader on >secret ~* +@read +ping")
             .await;
     let (backup, reader) = (Some("backup"), Some("reader"));
     server.engine_of(backup, "secret", Method::Rdb).identity().await.expect("a user of its own");
     capture(&server.engine_of(backup, "secret", Method::Rdb)).await.expect("captured");
+    let own = server.engine_of(backup, "secret", Method::Rdb);
+    server.client().await.say(&["SET", "key", "value"]).await;
+    assert_eq!(own.samples("db0", 1).await.expect("samples").len(), 1);
+    own.refuse_writes().await.expect("refused");
+    own.accept_writes().await.expect("accepted");
+    assert!(own.examine().await.len() > 5, "doctor needs no more rights");
     for (user, password) in [(None, "wrong"), (backup, "wrong"), (Some("nobody"), "secret")] {
         let error = server.engine_of(user, password, Method::Rdb).identity().await.expect_err("a wrong key");
         assert!(matches!(error, EngineError::Unauthorized { .. }), "{user:?}: {error}");
@@ -118,7 +124,7 @@ async fn who_may_not_is_told_why() {
 }
 
 fn options() -> perennial::engines::redis::Options {
-    perennial::engines::redis::Options { user: None, method: Method::Both, data_dir: None, service: None }
+    perennial::engines::redis::Options { user: None, method: Method::Both, data_dir: None, service: None, memory: None }
 }
 
 #[tokio::test]
@@ -140,7 +146,7 @@ async fn a_server_that_loads_is_not_ready() {
 }
 
 #[tokio::test]
-async fn clusters_and_servers_before_7_are_refused() {
+async fn a_node_of_a_cluster_is_refused() {
     let server = RedisServer::start("appendonly no\ncluster-enabled yes").await;
     let error = server.engine(Method::Rdb).identity().await.expect_err("a cluster");
     assert!(matches!(&error, EngineError::Unsupported(why) if why.contains("cluster")), "{error}");
@@ -183,9 +189,8 @@ async fn writes_are_refused_and_everything_else_goes_on() {
 
 /// The names of the files below a capture.
 fn names(files: &CapturedFiles) -> Vec<String> {
-    let mut names: Vec<_> =
-        support::files_ending(&files.source.root, "").iter().map(|p| p.display().to_string()).collect();
-    names.iter_mut().for_each(|n| *n = n.split_off(files.source.root.display().to_string().len() + 1));
+    let below = |path: &std::path::PathBuf| path.strip_prefix(&files.source.root).expect("below").display().to_string();
+    let mut names: Vec<_> = support::files_ending(&files.source.root, "").iter().map(below).collect();
     names.sort();
     names
 }

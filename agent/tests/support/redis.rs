@@ -91,7 +91,8 @@ impl RedisServer {
     pub fn engine_of(&self, user: Option<&str>, password: &str, method: Method) -> Redis {
         let script = |name: &str| vec!["/bin/sh".to_owned(), self.folder.path().join(name).display().to_string()];
         let service = Service::Commands { start: script("start"), stop: script("stop"), pid: script("pid") };
-        let options = Options { user: user.map(Into::into), method, data_dir: None, service: Some(service) };
+        let options =
+            Options { user: user.map(Into::into), method, data_dir: None, service: Some(service), memory: None };
         Redis::new(&self.url(), Some(&Secret::new(password)), options).expect("an address")
     }
 

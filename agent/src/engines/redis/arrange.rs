@@ -156,7 +156,7 @@ fn check_appended(folder: &Path, findings: &mut Vec<String>) -> Result<Option<rd
     for (n, part) in list.parts.iter().enumerate() {
         let path = folder.join(&part.name);
         match kind(&path).map_err(|e| damaged(&path, &e))? {
-            Begins::AsDump if part.name.ends_with(".rdb") => summary = Some(rdb::check(&path)?),
+            Begins::AsDump if is_dump_alone(&part.name) => summary = Some(rdb::check(&path)?),
             Begins::AsDump => findings.push(format!("{} was written by Redis 6 and is not looked into", part.name)),
             Begins::Otherwise => {
                 let (cut, whole) = cut(&path).map_err(|e| damaged(&path, &e))?;
@@ -182,6 +182,11 @@ fn damaged(path: &Path, error: &io::Error) -> EngineError {
     } else {
         EngineError::files(path, error)
     }
+}
+
+/// Redis 6 wrote commands behind the point-in-time file in its one append-only file, and Redis 7 takes that for its base as it is.
+fn is_dump_alone(name: &str) -> bool {
+    Path::new(name).extension().is_some_and(|e| e == "rdb")
 }
 
 enum Begins {

@@ -27,7 +27,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// The server postpones writing for two seconds at most while the disk is busy with an earlier write.
 const POSTPONED: Duration = Duration::from_secs(3);
 /// Times that the list of append-only files may change under a capture. It changes when the server begins or ends a rewrite.
-const TRIES: usize = 20;
+const TRIES: usize = 50;
 
 /// What an append-only capture is.
 struct Appended {
@@ -73,7 +73,7 @@ pub(super) async fn capture(redis: &Redis, wish: &CaptureWish<'_>) -> Result<Cap
     }
     if wants_aof {
         (wish.progress)(Step { state: "taking the append-only files", done: None });
-        match append_only(&mut link, &layout, &data_dir, &captured.folder, deadline).await {
+        match append_only(&mut link, &layout, &data_dir, &captured.folder, wish.patience).await {
             Ok(appended) => {
                 files.source.lengths = appended.lengths;
                 files.collections = appended.collections;
@@ -105,10 +105,10 @@ async fn append_only(
     layout: &Layout,
     data_dir: &Path,
     into: &Path,
-    deadline: Instant,
+    patience: Duration,
 ) -> Result<Appended, EngineError> {
     let before = names(&link.info("keyspace").await?);
-    rewritten(link, deadline).await?;
+    rewritten(link, patience).await?;
     written(link).await?;
     let (from, to) = (data_dir.join(&layout.aof_folder), into.join(&layout.aof_folder));
     let list = layout.aof_manifest();
@@ -130,7 +130,8 @@ async fn append_only(
 
 /// Waits for a rewrite to end. Before the first one after `appendonly yes` has ended, the files on the disk are those of an earlier time,
 /// and nothing tells the first one from another.
-async fn rewritten(link: &mut Link, deadline: Instant) -> Result<(), EngineError> {
+async fn rewritten(link: &mut Link, patience: Duration) -> Result<(), EngineError> {
+    let begun = Instant::now();
     loop {
         let info = link.info("persistence").await?;
         if !info.is_on("aof_rewrite_in_progress") && !info.is_on("aof_rewrite_scheduled") {
@@ -142,11 +143,11 @@ async fn rewritten(link: &mut Link, deadline: Instant) -> Result<(), EngineError
                 format!("the server says that its last rewrite ended {status:?}; run BGREWRITEAOF and look at its log");
             return Err(EngineError::Failed { what: "backup", id: "the append-only files".into(), why });
         }
-        if Instant::now() >= deadline {
+        if begun.elapsed() >= patience {
             return Err(EngineError::TimedOut {
                 what: "backup",
                 id: "the append-only files".into(),
-                waited: Duration::ZERO,
+                waited: patience,
                 outcome: "the server was still rewriting them".into(),
             });
         }

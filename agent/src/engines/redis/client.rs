@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use perennial_shared::secret::Secret;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Cmd, RedisError, Value};
+use redis::{AsyncConnectionConfig, Cmd, IntoConnectionInfo, RedisConnectionInfo, RedisError, Value};
 
 use super::info::Info;
 use crate::engine::EngineError;
@@ -33,8 +33,17 @@ pub(super) struct Link {
 
 impl Client {
     pub(super) fn new(url: &str, key: Option<&Secret>, user: Option<&str>) -> Result<Self, EngineError> {
-        let redis = redis::Client::open(url)
-            .map_err(|e| EngineError::Unsupported(format!("`url` {url:?} is not an address of a Redis server: {e}")))?;
+        let unusable = |why: &str| EngineError::Unsupported(format!("`url` is no address of a Redis server: {why}"));
+        let address = url.into_connection_info().map_err(|e| unusable(&e.to_string()))?;
+        let given = address.redis_settings();
+        if given.password().is_some() || given.username().is_some() {
+            return Err(unusable("it holds a user or a password; those are `user` and `api_key`"));
+        }
+        if given.db() != 0 {
+            return Err(unusable("it names a database, and all of them are backed up"));
+        }
+        let address = address.set_redis_settings(RedisConnectionInfo::default().set_skip_set_lib_name());
+        let redis = redis::Client::open(address).map_err(|e| unusable(&e.to_string()))?;
         Ok(Self { url: url.into(), redis, user: user.map(Into::into), key: key.cloned() })
     }
 
@@ -157,5 +166,34 @@ pub(super) fn list(value: Value) -> Vec<Value> {
     match value {
         Value::Array(list) => list,
         _ => vec![],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_an_address_and_nothing_else() {
+        for (url, good) in [
+            ("redis://127.0.0.1:6379", true),
+            ("rediss://db.example.com", true),
+            ("redis://127.0.0.1:6379/0", true),
+            ("redis://127.0.0.1:6379/3", false),
+            ("redis://:secret@127.0.0.1", false),
+            ("redis://user@127.0.0.1", false),
+            ("http://127.0.0.1", false),
+        ] {
+            let made = Client::new(url, None, None);
+            assert_eq!(made.is_ok(), good, "{url}");
+            assert!(made.err().is_none_or(|e| !e.to_string().contains("secret")), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_command_is_named_without_what_it_carries() {
+        assert_eq!(name(&["AUTH", "user", "secret"]), "AUTH");
+        assert_eq!(name(&["CONFIG", "SET", "requirepass", "secret"]), "CONFIG SET");
+        assert_eq!(name(&["GET", "key"]), "GET");
     }
 }

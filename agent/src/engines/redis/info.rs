@@ -8,11 +8,11 @@ pub(super) struct Info(BTreeMap<String, String>);
 
 /// The keys of one database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Keys {
+pub(super) struct KeyCount {
     /// Number of the database.
     pub(super) database: u32,
     /// All keys; also those that expired and were not deleted yet.
-    pub(super) keys: u64,
+    pub(super) all: u64,
     /// Keys with a time at which they expire.
     pub(super) expires: u64,
 }
@@ -38,7 +38,7 @@ impl Info {
     }
 
     /// The databases that hold keys, by their numbers.
-    pub(super) fn databases(&self) -> Vec<Keys> {
+    pub(super) fn databases(&self) -> Vec<KeyCount> {
         let mut found: Vec<_> = self.0.iter().filter_map(|(k, v)| keys(k, v)).collect();
         found.sort_by_key(|k| k.database);
         found
@@ -46,10 +46,10 @@ impl Info {
 }
 
 /// `db0:keys=4,expires=1,avg_ttl=0`.
-fn keys(field: &str, value: &str) -> Option<Keys> {
+fn keys(field: &str, value: &str) -> Option<KeyCount> {
     let database = number_of(field)?;
     let of = |name: &str| value.split(',').find_map(|part| part.strip_prefix(name)?.strip_prefix('=')?.parse().ok());
-    Some(Keys { database, keys: of("keys")?, expires: of("expires")? })
+    Some(KeyCount { database, all: of("keys")?, expires: of("expires")? })
 }
 
 /// A database's number by its name as a collection.
@@ -71,7 +71,7 @@ mod tests {
         let info = Info::parse(
             "# Keyspace\r\ndb0:keys=12,expires=3,avg_ttl=7\r\ndb10:keys=1,expires=0,avg_ttl=0,subexpiry=0\r\ndb2:keys=5,expires=5,avg_ttl=1\r\n",
         );
-        let of = |database, keys, expires| Keys { database, keys, expires };
+        let of = |database, all, expires| KeyCount { database, all, expires };
         assert_eq!(info.databases(), [of(0, 12, 3), of(2, 5, 5), of(10, 1, 0)]);
     }
 

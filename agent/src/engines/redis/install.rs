@@ -34,7 +34,7 @@ pub(super) async fn check(redis: &Redis, manifest: &Manifest) -> Result<Vec<Stri
     let mut findings = vec![];
     let identity = match redis.identify().await {
         Err(e) if e.is_absence() => {
-            if Layout::remembered(&data_dir).is_none() {
+            if redis.known.layout().is_none() {
                 findings.push(
                     "the server does not answer, so its version and settings were not looked at, and its files are taken to \
                      have their usual names (dump.rdb, appendonlydir)"
@@ -74,7 +74,7 @@ pub(super) async fn check(redis: &Redis, manifest: &Manifest) -> Result<Vec<Stri
             data_dir.display()
         ));
     }
-    layout.remember(&data_dir)?;
+    redis.known.remember(&layout)?;
     Ok(findings)
 }
 
@@ -82,7 +82,7 @@ pub(super) async fn install(redis: &Redis, wish: &InstallWish<'_>) -> Result<Ins
     let deadline = Instant::now() + wish.patience;
     let data_dir = redis.data_dir().await?;
     let folder = DataFolder::new(Some(&data_dir), redis.options.service.as_ref())?;
-    let layout = Layout::remembered(&data_dir).unwrap_or_default();
+    let layout = redis.known.layout().unwrap_or_default();
     (wish.progress)(Step { state: "reading the restored files", done: None });
     let (staged, there, names) = (wish.staged.to_owned(), data_dir.clone(), layout.clone());
     let arranged = blocking(move || arrange::arrange(&staged, &there, &names)).await?;
@@ -134,7 +134,7 @@ pub(super) async fn commit(redis: &Redis, installed: &Installed) -> Result<Vec<S
     })
     .await?;
     folder.commit(&installed.tag).await?;
-    Layout::forget(&data_dir)?;
+    redis.known.forget()?;
     Ok(vec![])
 }
 
@@ -146,7 +146,7 @@ pub(super) async fn take_back(redis: &Redis, installed: &Installed) -> Result<()
     if matches!(redis.health().await, Err(EngineError::Unreachable { .. })) {
         service::start(&folder.service, RETURNS).await?;
     }
-    Layout::forget(&data_dir)?;
+    redis.known.forget()?;
     wait_until_loaded(redis, Instant::now() + RETURNS).await
 }
 

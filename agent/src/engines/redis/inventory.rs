@@ -20,7 +20,7 @@ pub(super) async fn count(client: &Client) -> Result<Vec<Counted>, EngineError> 
     let databases = client.open().await?.info("keyspace").await?.databases();
     let counted = databases.into_iter().map(|found| Counted {
         name: name_of(found.database),
-        count: found.keys,
+        count: found.all,
         uncounted_tenants: 0,
         may_expire: found.expires,
     });

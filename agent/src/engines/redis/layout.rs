@@ -1,8 +1,6 @@
 //! Where the server keeps its data: the folder, and the names in it.
 //!
-//! The names come from the server, which alone knows them. They are kept in a small file beside the data folder while a restore goes
-//! on, because a restore that was killed finds the server stopped. Without either they are the names that Redis has when nobody
-//! chose others, which is said.
+//! The names come from the server, which alone knows them; while a restore goes on they are remembered by `known`.
 
 use std::path::{Path, PathBuf};
 
@@ -57,27 +55,6 @@ impl Layout {
     /// The name of the list of append-only files.
     pub(super) fn aof_manifest(&self) -> String {
         format!("{}.manifest", self.aof_name)
-    }
-
-    /// Keeps it beside `data_dir`.
-    pub(super) fn remember(&self, data_dir: &Path) -> Result<(), EngineError> {
-        let path = beside(data_dir, "server");
-        let text = serde_json::to_vec(self).unwrap_or_default();
-        std::fs::write(&path, text).map_err(|e| EngineError::files(&path, &e))
-    }
-
-    /// What an earlier run kept; one that cannot be read counts as none.
-    pub(super) fn remembered(data_dir: &Path) -> Option<Self> {
-        serde_json::from_slice(&std::fs::read(beside(data_dir, "server")).ok()?).ok()
-    }
-
-    /// Forgets it.
-    pub(super) fn forget(data_dir: &Path) -> Result<(), EngineError> {
-        let path = beside(data_dir, "server");
-        match std::fs::remove_file(&path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(EngineError::files(&path, &e)),
-            _ => Ok(()),
-        }
     }
 }
 

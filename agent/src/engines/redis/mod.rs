@@ -2,14 +2,14 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | [`client`], [`info`] | commands, and what refusals mean; `INFO` |
-//! | [`inventory`], [`value`], [`names`] | counts of databases, samples of keys and their digests |
-//! | [`writes`] | refusing writes |
-//! | [`layout`], [`startup`] | where the data is, and what the server will be after a restart |
-//! | [`capture`], [`captured`], [`save`] | capturing: the folder, the point-in-time file, the append-only files |
-//! | [`rdb`], [`aof`] | the files themselves, read without a server |
-//! | [`arrange`], [`others`], [`install`], [`log`], [`versions`] | making a data folder of a backup, and the server's of it |
-//! | [`examine`] | what loses data |
+//! | `client`, `info` | commands, and what refusals mean; `INFO` |
+//! | `inventory`, `value`, `names` | counts of databases, samples of keys and their digests |
+//! | `writes` | refusing writes |
+//! | `layout`, `known`, `startup` | where the data is, and what the server will be after a restart |
+//! | `capture`, `captured`, `save` | capturing: the folder, the point-in-time file, the append-only files |
+//! | `rdb`, `aof` | the files themselves, read without a server |
+//! | `arrange`, `others`, `install`, `log`, `versions` | making a data folder of a backup, and the server's of it |
+//! | `examine` | what loses data |
 //!
 //! A database that holds keys is a collection, `db0`, `db1` and so on. Its count takes in keys that have expired and were not deleted
 //! yet; how many may expire stands beside it.
@@ -23,6 +23,7 @@ mod examine;
 mod info;
 mod install;
 mod inventory;
+mod known;
 mod layout;
 mod log;
 mod names;
@@ -50,6 +51,7 @@ use crate::engine::{Answer, Counted, Engine, EngineError, FileBackup, Identity};
 use captured::Captured;
 use client::Client;
 use info::Info;
+use known::Known;
 
 const PAUSE: Duration = Duration::from_millis(200);
 /// Of these Perennial knows the append-only files and the counts of saves.
@@ -60,6 +62,7 @@ const OLDEST: u32 = 7;
 pub struct Redis {
     client: Client,
     options: Options,
+    known: Known,
     /// Where the server said that its data is.
     found: OnceLock<PathBuf>,
 }
@@ -75,13 +78,16 @@ pub struct Options {
     pub data_dir: Option<PathBuf>,
     /// How it is started and stopped.
     pub service: Option<Service>,
+    /// A file that remembers what the server said of its folder while a restore keeps it stopped; `None` remembers nothing.
+    pub memory: Option<PathBuf>,
 }
 
 impl Redis {
     /// The server at `url`; nothing is sent yet.
     pub fn new(url: &str, key: Option<&Secret>, options: Options) -> Result<Self, EngineError> {
         let client = Client::new(url, key, options.user.as_deref())?;
-        Ok(Self { client, options, found: OnceLock::new() })
+        let known = Known::new(options.memory.as_deref(), url);
+        Ok(Self { client, options, known, found: OnceLock::new() })
     }
 
     /// The data folder, of the settings or else as the server says.
@@ -89,11 +95,15 @@ impl Redis {
         if let Some(known) = self.options.data_dir.as_ref().or_else(|| self.found.get()) {
             return Ok(known.clone());
         }
-        let said = self.client.open().await?.setting("dir").await?.unwrap_or_default();
-        let path = PathBuf::from(&said);
+        let path: PathBuf = match self.client.open().await {
+            Ok(mut link) => link.setting("dir").await?.unwrap_or_default().into(),
+            Err(e) if e.is_absence() => self.known.layout().map(|l| l.dir).ok_or(e)?,
+            Err(e) => return Err(e),
+        };
         if !path.is_absolute() {
             return Err(EngineError::Unsupported(format!(
-                "the server's data folder {said:?} is no absolute path; set `data_dir`"
+                "the server's data folder {} is no absolute path; set `data_dir`",
+                path.display()
             )));
         }
         Ok(self.found.get_or_init(|| path).clone())

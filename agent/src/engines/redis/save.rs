@@ -93,8 +93,7 @@ impl Watch<'_> {
         self.pause = SHORTEST_LOOK;
         loop {
             let info = self.link.info("persistence").await?;
-            let done = info.number("current_save_keys_processed");
-            (self.progress)(Step { state: "the server writes its point-in-time file", done });
+            (self.progress)(Step { state: "the server writes its point-in-time file", done: None });
             if so(&info) {
                 return Ok(info);
             }

@@ -56,7 +56,7 @@ impl List {
 
     /// The list as the server reads it.
     pub(in super::super) fn text(&self) -> String {
-        self.parts.iter().map(|p| format!("{}\n", p.line)).collect()
+        self.parts.iter().flat_map(|p| [p.line.as_str(), "\n"]).collect()
     }
 }
 
