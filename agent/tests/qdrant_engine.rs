@@ -231,6 +231,37 @@ async fn a_damaged_archive_leaves_what_is_there() {
 }
 
 #[tokio::test]
+async fn a_replacement_that_fails_is_made_good_by_the_same_restore() {
+    let server = QdrantServer::ready().await;
+    server.make("docs", 4).await;
+    server.fill("docs", 0..50, 4).await;
+    server.alias("now", "docs").await;
+    let engine = server.engine();
+    let captured = capture(&engine, None).await;
+    let backup = tempfile::tempdir().expect("a folder");
+    copy(&captured.source.root, backup.path());
+    server.fill("docs", 50..80, 4).await;
+
+    let installed = install(&engine, backup.path()).await.expect("installed");
+    assert_eq!(server.count("now").await, 80, "nothing is replaced before it was compared");
+    for file in files_ending(&engine.staging(TAG).expect("a folder"), "/segment.json") {
+        std::fs::write(file, "garbage").expect("written");
+    }
+    let error = engine.commit(&installed).await.expect_err("the disk lost what was proved");
+    assert!(matches!(error, EngineError::Failed { what: "restore", .. }), "{error}");
+    assert_eq!(server.count("now").await, 50, "the copy serves");
+    let error = engine.take_back(&installed).await.expect_err("too late");
+    assert!(error.to_string().contains("begin the same restore again"), "{error}");
+
+    let installed = install(&engine, backup.path()).await.expect("the copy is still there");
+    assert!(installed.names["docs"].contains(".perennial-"), "{installed:?}");
+    assert_eq!(engine.count().await.expect("all of them answer").len(), 1, "what had lost its data is gone");
+    engine.commit(&installed).await.expect("committed");
+    assert_eq!((server.count("docs").await, server.aliases().await), (50, vec!["now=docs".to_owned()]));
+    assert_eq!(server.collections().await, ["docs"]);
+}
+
+#[tokio::test]
 async fn only_snapshots_of_ours_are_removed() {
     let server = QdrantServer::ready().await;
     server.make("docs", 4).await;
@@ -239,7 +270,7 @@ async fn only_snapshots_of_ours_are_removed() {
     let theirs = server.ask("POST", path, json!({})).await["name"].as_str().expect("a name").to_owned();
     let engine = server.engine();
     capture(&engine, None).await;
-    assert_eq!(server.snapshots("docs").await, [theirs.clone()]);
+    assert_eq!(server.snapshots("docs").await, std::slice::from_ref(&theirs));
 
     tokio::time::sleep(Duration::from_millis(1100)).await;
     let ours = server.ask("POST", path, json!({})).await["name"].as_str().expect("a name").to_owned();
@@ -247,6 +278,47 @@ async fn only_snapshots_of_ours_are_removed() {
     std::fs::write(server.scratch().join("snapshot.json"), record.to_string()).expect("written");
     engine.release().await.expect("released");
     assert_eq!(server.snapshots("docs").await, [theirs]);
+}
+
+#[tokio::test]
+async fn a_snapshot_of_a_real_server_is_made_again_and_accepted() {
+    let server = QdrantServer::ready().await;
+    let recorded = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/qdrant_server/recordings/archives");
+    let backup = tempfile::tempdir().expect("a folder");
+    let collection = backup.path().join("collections/real");
+    let snapshot = collection.join("snapshot");
+    std::fs::create_dir_all(&snapshot).expect("made");
+    unpack(&recorded.join("collection-snapshot.tar.gz"), &snapshot);
+    for segment in files_ending(&snapshot, ".tar") {
+        let packed = segment.with_extension("packed");
+        std::fs::rename(&segment, &packed).expect("renamed");
+        std::fs::create_dir(&segment).expect("made");
+        unpack(&packed, &segment);
+        std::fs::remove_file(packed).expect("removed");
+    }
+    std::fs::write(collection.join("settings.json"), "{}").expect("written");
+    std::fs::write(backup.path().join("aliases.json"), r#"{"now": "real"}"#).expect("written");
+
+    let engine = server.engine();
+    let installed = install(&engine, backup.path()).await.expect("installed");
+    engine.commit(&installed).await.expect("committed");
+    let restored = server.points("now").await;
+    let body = std::fs::read(recorded.join("points-at-the-end.json")).expect("a recording");
+    let mut expected: std::collections::BTreeMap<u64, Value> = serde_json::from_slice(&body).expect("points");
+    // It was read after the archive was made: 40 to 42 had come and 9 had gone.
+    expected.retain(|id, _| *id < 40);
+    let nine = json!({"payload": {"city": "Paris", "n": 9, "r": 0, "step": 68}, "vector": [9.0, 0.0, 2.0, 3.0]});
+    expected.insert(9, nine);
+    assert!(restored.keys().eq(expected.keys()), "{:?}", restored.keys());
+    for (id, point) in &expected {
+        let found = &restored[id];
+        assert_eq!((&found["payload"], &found["vector"]), (&point["payload"], &point["vector"]), "{id}");
+    }
+}
+
+fn unpack(archive: &Path, folder: &Path) {
+    let ended = std::process::Command::new("tar").arg("-xf").arg(archive).arg("-C").arg(folder).status().expect("tar");
+    assert!(ended.success());
 }
 
 async fn capture(engine: &Qdrant, known: Option<&Value>) -> CapturedFiles {

@@ -1,5 +1,6 @@
 //! A Qdrant server: that of the tests, which is a REST server around Qdrant's own storage engine, or the program that `QDRANT_BINARY` names.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use super::{free_ports, installed_in};
 
 /// The one API key, of servers that have one.
 pub const API_KEY: &str = "test-api-key";
+const KEY_VARIABLE: &str = "QDRANT__SERVICE__API_KEY";
 
 /// A running Qdrant with its own data folder.
 #[derive(Debug)]
@@ -150,6 +152,14 @@ impl QdrantServer {
         self.ask("POST", "/collections/aliases", json!({"actions": [action]})).await;
     }
 
+    /// All points of a collection, by their numbers.
+    pub async fn points(&self, name: &str) -> std::collections::BTreeMap<u64, Value> {
+        let body = json!({"limit": 1_000_000, "with_payload": true, "with_vector": true});
+        let found = self.ask("POST", &format!("/collections/{name}/points/scroll"), body).await;
+        let points = found["points"].as_array().expect("a list").iter();
+        points.map(|p| (p["id"].as_u64().expect("a number"), p.clone())).collect()
+    }
+
     /// A point, or nothing.
     pub async fn point(&self, name: &str, id: u64) -> Option<Value> {
         let body = json!({"ids": [id], "with_vector": true, "with_payload": true});
@@ -181,29 +191,32 @@ pub fn point(n: u64, size: u64) -> Value {
 
 fn launch(folder: &Path, [http, grpc]: [u16; 2], key: Option<&str>) -> Server {
     let (storage, snapshots) = (folder.join("storage"), folder.join("snapshots"));
-    let mut command = match std::env::var_os("QDRANT_BINARY") {
-        Some(binary) => {
-            let mut command = Command::new(binary);
-            command.env("QDRANT__SERVICE__HTTP_PORT", http.to_string());
-            command.env("QDRANT__SERVICE__GRPC_PORT", grpc.to_string());
-            command.env("QDRANT__SERVICE__HOST", "127.0.0.1").env("QDRANT__TELEMETRY_DISABLED", "true");
-            command.env("QDRANT__STORAGE__STORAGE_PATH", &storage).env("QDRANT__STORAGE__SNAPSHOTS_PATH", &snapshots);
-            command.current_dir(folder);
-            command
-        }
-        None => {
-            let mut command = Command::new(installed_in("venv/bin", "python"));
-            command.args(["-m", "qdrant_server", "--port", &http.to_string()]);
-            command.arg("--storage").arg(&storage).arg("--snapshots").arg(&snapshots);
-            if key.is_some() {
-                command.args(["--api-key-env", "QDRANT__SERVICE__API_KEY"]);
-            }
-            command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests"));
-            command
-        }
-    };
+    let mut command = std::env::var_os("QDRANT_BINARY").map_or_else(
+        || ours(http, &storage, &snapshots, key.is_some()),
+        |binary| theirs(&binary, folder, [http, grpc], &storage, &snapshots),
+    );
     if let Some(key) = key {
-        command.env("QDRANT__SERVICE__API_KEY", key);
+        command.env(KEY_VARIABLE, key);
     }
     Server::start(&mut command, &folder.join("qdrant.log"))
+}
+
+fn ours(port: u16, storage: &Path, snapshots: &Path, has_key: bool) -> Command {
+    let mut command = Command::new(installed_in("venv/bin", "python"));
+    command.args(["-m", "qdrant_server", "--port", &port.to_string()]);
+    command.arg("--storage").arg(storage).arg("--snapshots").arg(snapshots);
+    if has_key {
+        command.args(["--api-key-env", KEY_VARIABLE]);
+    }
+    command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests"));
+    command
+}
+
+fn theirs(binary: &OsStr, folder: &Path, [http, grpc]: [u16; 2], storage: &Path, snapshots: &Path) -> Command {
+    let mut command = Command::new(binary);
+    command.env("QDRANT__SERVICE__HTTP_PORT", http.to_string()).env("QDRANT__SERVICE__GRPC_PORT", grpc.to_string());
+    command.env("QDRANT__SERVICE__HOST", "127.0.0.1").env("QDRANT__TELEMETRY_DISABLED", "true");
+    command.env("QDRANT__STORAGE__STORAGE_PATH", storage).env("QDRANT__STORAGE__SNAPSHOTS_PATH", snapshots);
+    command.current_dir(folder);
+    command
 }

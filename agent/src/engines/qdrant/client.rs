@@ -150,7 +150,7 @@ impl Client {
         piece.map_err(|e| self.http.unreachable(&e))
     }
 
-    /// Sends a body of `length` bytes that is made while it is sent.
+    /// Sends a body that is made while it is sent.
     pub(super) async fn send_body(
         &self,
         request: Request<'_>,

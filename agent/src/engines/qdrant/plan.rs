@@ -177,7 +177,10 @@ mod tests {
         plan.switched = plan.to_switch(&live);
         assert_eq!(plan.aliases_meanwhile(), aliases(&[("now", &copy), ("mine", &copy)]));
         assert_eq!(plan.aliases_at_the_end(), aliases(&[("now", "a"), ("mine", "a")]));
-        assert_eq!(plan.obsolete(&aliases(&[("now", "a"), ("mine", "a"), ("else", "other")])), [copy.clone()]);
+        assert_eq!(
+            plan.obsolete(&aliases(&[("now", "a"), ("mine", "a"), ("else", "other")])),
+            std::slice::from_ref(&copy)
+        );
         assert!(plan.obsolete(&aliases(&[("mine", &copy)])).is_empty(), "somebody still comes by it");
     }
 

@@ -79,6 +79,11 @@ impl Snapshots {
                 left_over::forget(scratch)?;
                 return Ok(None);
             }
+            Err(e) if e.is_absence() && Instant::now() >= wanted.deadline => {
+                let outcome = "what the engine goes on making is deleted when it is done".into();
+                let id = format!("a snapshot of {}", wanted.collection);
+                return Err(EngineError::TimedOut { what: "backup", id, waited: patience, outcome });
+            }
             made => made?,
         };
         ours.name = Some(made.name.clone());

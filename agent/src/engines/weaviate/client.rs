@@ -1,35 +1,27 @@
 //! Weaviate's HTTP interface, as far as it is used here.
 //!
 //! Reads are tried again, a few times, when the engine does not answer or says that it is overloaded. Anything that changes
-//! something is sent once: whoever calls finds out what became of it. No proxy and no redirect is followed, because the API
-//! key goes along with every request.
+//! something is sent once: whoever calls finds out what became of it.
 
 use std::time::Duration;
 
-use perennial_shared::aws::chain;
 use perennial_shared::secret::Secret;
-use reqwest::header::{AUTHORIZATION, HeaderValue};
+use reqwest::header::AUTHORIZATION;
 use reqwest::{Method, StatusCode, Url};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::engine::EngineError;
+use crate::engines::http::{self, Answer, CONNECT_TIMEOUT, Http};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// Deleting a large collection, and beginning a restore, which answers only when the engine has prepared it.
 const LONG_TIMEOUT: Duration = Duration::from_secs(300);
-/// Of a read.
-const ATTEMPTS: u32 = 4;
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-/// Of what an error quotes from an answer.
-const LONGEST_QUOTE: usize = 600;
 
 /// A connection to one Weaviate.
 #[derive(Debug)]
 pub(super) struct Client {
-    http: reqwest::Client,
-    base: Url,
+    http: Http,
 }
 
 /// A request, described for sending and for error messages.
@@ -77,43 +69,16 @@ impl<'a> Request<'a> {
     }
 }
 
-/// An answer, whatever its status.
-#[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) body: Vec<u8>,
-}
-
 impl Client {
     /// A client; nothing is sent yet.
     pub(super) fn new(base: &str, key: Option<&Secret>) -> Result<Self, EngineError> {
-        let unusable =
-            |why: String| EngineError::Unsupported(format!("{base} cannot be used as the engine's address: {why}"));
-        let mut headers = reqwest::header::HeaderMap::new();
-        if let Some(key) = key {
-            // The library's error would not show the key, but neither would it help: say what is wrong with it.
-            let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose()))
-                .map_err(|_| EngineError::Unsupported("the API key has characters that no API key can have".into()))?;
-            value.set_sensitive(true);
-            headers.insert(AUTHORIZATION, value);
-        }
-        let http = reqwest::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .default_headers(headers)
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(|e| unusable(chain(&e)))?;
-        let base = Url::parse(base).map_err(|e| unusable(e.to_string()))?;
-        if base.cannot_be_a_base() {
-            return Err(unusable("it is not an http address".into()));
-        }
-        Ok(Self { http, base })
+        let header = key.map(|key| (AUTHORIZATION, format!("Bearer {}", key.expose())));
+        Ok(Self { http: Http::new(base, header)? })
     }
 
     /// The engine's address, for messages.
     pub(super) fn url(&self) -> String {
-        self.base.as_str().trim_end_matches('/').to_owned()
+        self.http.url()
     }
 
     /// A read that must succeed.
@@ -169,44 +134,26 @@ impl Client {
     }
 
     async fn send_again(&self, request: &Request<'_>) -> Result<Answer, EngineError> {
-        let mut pause = FIRST_PAUSE;
-        for _ in 1..ATTEMPTS {
-            match self.send(request).await {
-                Ok(answer) if !is_overload(answer.status) => return Ok(answer),
-                Err(e) if !e.is_absence() => return Err(e),
-                _ => tokio::time::sleep(pause).await,
-            }
-            pause *= 3;
-        }
-        self.send(request).await
+        http::again(|| self.send(request)).await
     }
 
     async fn send(&self, request: &Request<'_>) -> Result<Answer, EngineError> {
-        let unreachable = |e: &reqwest::Error| EngineError::Unreachable { url: self.url(), why: shortest(e) };
-        let mut built = self.http.request(request.method.clone(), self.address(request)).timeout(request.timeout);
-        if let Some(body) = &request.body {
-            built = built.json(body);
-        }
-        let reply = built.send().await.map_err(|e| unreachable(&e))?;
-        let status = reply.status();
-        let body = reply.bytes().await.map_err(|e| unreachable(&e))?.to_vec();
-        Ok(Answer { status, body })
+        let built = self.http.request(request.method.clone(), self.address(request)).timeout(request.timeout);
+        let built = match &request.body {
+            Some(body) => built.json(body),
+            None => built,
+        };
+        self.http.answer(built).await
     }
 
     fn address(&self, request: &Request<'_>) -> Url {
-        let mut url = self.base.clone();
-        if let Ok(mut segments) = url.path_segments_mut() {
-            segments.clear().push("v1").extend(request.path);
-        }
-        if !request.query.is_empty() {
-            url.query_pairs_mut().extend_pairs(request.query);
-        }
-        url
+        let path: Vec<_> = std::iter::once("v1").chain(request.path.iter().copied()).collect();
+        self.http.address(&path, request.query)
     }
 
     /// The answer, if it is a success.
     fn accept(&self, request: &Request<'_>, answer: Answer) -> Result<Answer, EngineError> {
-        let (url, why) = (self.url(), answer.message());
+        let (url, why) = (self.url(), message(&answer.body));
         match answer.status {
             status if status.is_success() => Ok(answer),
             StatusCode::UNAUTHORIZED => Err(EngineError::Unauthorized { url, why }),
@@ -219,7 +166,7 @@ impl Client {
     fn not_ready(&self, answer: &Answer) -> EngineError {
         EngineError::NotReady {
             url: self.url(),
-            why: format!("{} {}", answer.status.as_u16(), answer.message()).trim().into(),
+            why: format!("{} {}", answer.status.as_u16(), message(&answer.body)).trim().into(),
         }
     }
 
@@ -231,58 +178,35 @@ impl Client {
     /// An error about an answer that the caller could not make sense of.
     pub(super) fn unexpected(&self, what: &str, answer: &Answer) -> EngineError {
         let request = format!("{what} of {}", self.url());
-        EngineError::Unexpected { request, status: answer.status.as_u16(), why: answer.message() }
+        EngineError::Unexpected { request, status: answer.status.as_u16(), why: message(&answer.body) }
     }
 }
 
-impl Answer {
-    /// What the engine said, from whichever of its error forms it used.
-    pub(super) fn message(&self) -> String {
-        let text = match serde_json::from_slice::<Value>(&self.body) {
-            Ok(value) => first_message(&value["error"])
-                .or_else(|| value["message"].as_str().map(Into::into))
-                .unwrap_or_else(|| value.to_string()),
-            Err(_) => String::from_utf8_lossy(&self.body).trim().to_owned(),
-        };
-        text.chars().take(LONGEST_QUOTE).collect()
-    }
+/// What the engine said, from whichever of its error forms it used.
+pub(super) fn message(body: &[u8]) -> String {
+    let text = match serde_json::from_slice::<Value>(body) {
+        Ok(value) => first_message(&value["error"])
+            .or_else(|| value["message"].as_str().map(Into::into))
+            .unwrap_or_else(|| value.to_string()),
+        Err(_) => String::from_utf8_lossy(body).into_owned(),
+    };
+    http::quote(&text)
 }
 
 fn first_message(errors: &Value) -> Option<String> {
     errors.get(0)?.get("message")?.as_str().map(Into::into)
 }
 
-fn is_overload(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 429 | 502 | 503 | 504)
-}
-
-/// The innermost cause: "Connection refused" says more than the sentence around it.
-fn shortest(error: &reqwest::Error) -> String {
-    if error.is_timeout() {
-        return "no answer in time".into();
-    }
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn answer(body: &str) -> Answer {
-        Answer { status: StatusCode::UNPROCESSABLE_ENTITY, body: body.as_bytes().to_vec() }
-    }
-
     #[test]
     fn every_form_of_an_error_is_read() {
-        assert_eq!(answer(r#"{"error":[{"message":"no"}]}"#).message(), "no");
-        assert_eq!(answer(r#"{"code":401,"message":"who?"}"#).message(), "who?");
-        assert_eq!(answer("plain\n").message(), "plain");
-        assert_eq!(answer("").message(), "");
-        assert_eq!(answer(&"x".repeat(5000)).message().len(), LONGEST_QUOTE);
+        assert_eq!(message(br#"{"error":[{"message":"no"}]}"#), "no");
+        assert_eq!(message(br#"{"code":401,"message":"who?"}"#), "who?");
+        assert_eq!(message(b"plain\n"), "plain");
+        assert_eq!(message(b""), "");
     }
 
     #[test]
@@ -290,13 +214,5 @@ mod tests {
         let client = Client::new("http://127.0.0.1:1", None).expect("an address");
         let request = Request::get(&["schema", "A/../b?c"]).query(&[("path", "x y&z")]);
         assert_eq!(client.address(&request).as_str(), "http://127.0.0.1:1/v1/schema/A%2F..%2Fb%3Fc?path=x+y%26z");
-    }
-
-    #[test]
-    fn the_key_is_not_shown() {
-        let client = Client::new("http://127.0.0.1:1", Some(&Secret::new("very-secret"))).expect("a client");
-        assert!(!format!("{client:?}").contains("very-secret"));
-        let error = Client::new("http://127.0.0.1:1", Some(&Secret::new("very\nsecret"))).expect_err("a bad key");
-        assert!(!error.to_string().contains("secret"), "{error}");
     }
 }

@@ -12,7 +12,7 @@ use reqwest::StatusCode;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::client::{Client, Request};
+use super::client::{self, Client, Request};
 use crate::engine::EngineError;
 use crate::engine::native::{Place, Root};
 
@@ -126,7 +126,7 @@ impl<'a> Operation<'a> {
         if answer.status.is_success() && !answer.body.is_empty() {
             return Ok(None);
         }
-        let why = answer.message();
+        let why = client::message(&answer.body);
         Ok(Some(match answer.status {
             _ if why.contains("already in progress") => Self::busy(&why),
             _ if why.contains("no available classes to backup") => EngineError::Empty,
