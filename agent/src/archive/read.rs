@@ -35,6 +35,8 @@ pub(super) struct Opened {
     pub(super) metadata: Metadata,
     /// Bytes that belong to the backup.
     pub(super) size: u64,
+    /// Whether bytes are only added to it, so that those that belong to the backup stay as they are.
+    grows: bool,
     settled: bool,
 }
 
@@ -63,7 +65,7 @@ impl Opened {
         };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().cast_signed();
         let settled = metadata.ctime() + SETTLES_AFTER <= now;
-        Ok(Some(Self { path, full, file, metadata, size, settled }))
+        Ok(Some(Self { path, full, file, metadata, size, grows: most.is_some(), settled }))
     }
 
     /// The file's entry, without its chunks.
@@ -132,7 +134,9 @@ impl Opened {
     /// Whether it was written to since it was opened.
     pub(super) fn changed(&self) -> bool {
         let before = (self.metadata.len(), walk::mtime(&self.metadata));
-        self.file.metadata().map_or(true, |now| (now.len(), walk::mtime(&now)) != before)
+        self.file.metadata().map_or(true, |now| {
+            if self.grows { now.len() < self.size } else { (now.len(), walk::mtime(&now)) != before }
+        })
     }
 }
 

@@ -57,9 +57,9 @@ pub enum EngineError {
         /// Which.
         names: Vec<String>,
     },
-    /// The engine runs under another host name than the settings pin.
+    /// The engine runs under another host name than the settings pin, or than the files have that it would get.
     #[error(
-        "the engine's host name is {found}, the settings say {expected}; start it with CLUSTER_HOSTNAME={expected}, because its data does not open under another name"
+        "the engine's host name is {found} and must be {expected}; start it with CLUSTER_HOSTNAME={expected}, because its data does not open under another name"
     )]
     HostNameDiffers {
         /// As pinned.

@@ -156,9 +156,8 @@ impl Written {
             if done >= least {
                 let differing = differences(&expected, &found);
                 let under_way = log.get(done).map(|r| r.changes.as_slice()).unwrap_or_default();
-                let explained = |key: &String| {
-                    under_way.iter().any(|(k, value)| id(*k) == *key && found.get(key) == value.as_ref())
-                };
+                let under_way: BTreeMap<_, _> = under_way.iter().map(|(key, value)| (id(*key), value)).collect();
+                let explained = |key: &String| under_way.get(key).is_some_and(|value| found.get(key) == value.as_ref());
                 if differing.iter().all(explained) {
                     return found.len();
                 }

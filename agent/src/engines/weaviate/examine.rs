@@ -1,11 +1,22 @@
-//! What `doctor` looks at in Weaviate alone: its pinned name, and folders that would make a restore lie.
+//! What `doctor` looks at in Weaviate alone: its pinned name, folders that would make a restore lie, and whether its files could be
+//! caught.
 
 use super::{Weaviate, left_over};
 use crate::check::Check;
 use crate::engine::{Engine, EngineError};
 
 pub(super) async fn checks(weaviate: &Weaviate) -> Vec<Check> {
-    vec![host_name(weaviate).await, left_over_folders(weaviate).await]
+    vec![host_name(weaviate).await, left_over_folders(weaviate).await, files(weaviate).await]
+}
+
+/// Whether the files could be caught now: the process that would be held still is the one that has them open.
+async fn files(weaviate: &Weaviate) -> Check {
+    const NAME: &str = "files";
+    if weaviate.data_dir.is_none() || weaviate.service.is_none() {
+        return Check::not_checked(NAME, "set data_dir and service for backups with `method: physical`");
+    }
+    let detail = "the process that `service` names has the files of data_dir open, and links can be made beside them";
+    Check::of(NAME, async { Ok(weaviate.check_capture().await.map(|()| detail.to_owned())?) }).await
 }
 
 async fn host_name(weaviate: &Weaviate) -> Check {

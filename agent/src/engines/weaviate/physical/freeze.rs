@@ -16,6 +16,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
 
 use crate::engine::EngineError;
@@ -90,10 +91,11 @@ impl Process {
         let threads = PathBuf::from(format!("/proc/{}/task", self.id));
         let ended = |e: io::Error| failed(format!("the engine ended while it was to stand still: {e}"));
         for thread in fs::read_dir(&threads).map_err(ended)? {
-            let stat = match fs::read_to_string(thread.map_err(ended)?.path().join("stat")) {
+            let path = thread.map_err(ended)?.path().join("stat");
+            let stat = match fs::read_to_string(&path) {
                 Ok(stat) => stat,
-                // A thread that ended meanwhile.
-                Err(_) => continue,
+                Err(e) if has_ended(&e) => continue,
+                Err(e) => return Err(EngineError::files(&path, &e)),
             };
             if !is_stopped(&stat) {
                 return Ok(false);
@@ -101,6 +103,11 @@ impl Process {
         }
         Ok(true)
     }
+}
+
+/// A thread that ends while it is looked at is no file, or no process.
+fn has_ended(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(Errno::SRCH.raw_os_error())
 }
 
 /// The state follows the program's name, which is in brackets and may hold anything.

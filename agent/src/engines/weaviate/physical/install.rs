@@ -30,11 +30,7 @@ pub(super) fn is_named(name: &str, manifest: &Manifest) -> Result<(), EngineErro
     if manifest.host_name.is_empty() || manifest.host_name == name {
         return Ok(());
     }
-    let (wrote, here) = (&manifest.host_name, name);
-    Err(EngineError::Unsupported(format!(
-        "the backup's files are of the host name {wrote} and open under no other, and the engine's is {here}; start it with \
-         CLUSTER_HOSTNAME={wrote} and set `host_name: {wrote}`, or go by a backup with `method: native`"
-    )))
+    Err(EngineError::HostNameDiffers { expected: manifest.host_name.clone(), found: name.into() })
 }
 
 fn opens(backup: &str, engine: &str) -> bool {

@@ -75,7 +75,7 @@ fn is_log_folder(folder: &std::path::Path) -> bool {
 pub(super) fn is_switching(names: &BTreeSet<String>) -> bool {
     let joined = names.iter().filter_map(|n| n.strip_prefix(SEGMENT)?.strip_suffix(".db.tmp"));
     let pairs = joined.filter_map(|n| n.split('.').next()?.split_once('_'));
-    let exists = |id: &str| of_segment(names, id).any(|n| n.ends_with(".db"));
+    let exists = |id: &str| of_segment(names, id).any(|n| n.rsplit('.').next() == Some("db"));
     pairs.into_iter().any(|(left, right)| !exists(left) || !exists(right))
 }
 

@@ -5,7 +5,7 @@
 //! grows, and copies what is changed in place. A link holds its inode, so that no other file can have the number meanwhile. What
 //! is linked and no longer there at the freeze is dropped afterwards: nobody has to wait for that.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirEntry, Metadata};
 use std::io::{self, ErrorKind};
@@ -102,7 +102,7 @@ impl Links {
             }
             let mut known = self.folders.remove(&folder).unwrap_or_default();
             known.look = self.look;
-            let mut names = BTreeSet::new();
+            let mut scratch = vec![];
             for entry in entries {
                 let entry = at(&path, entry)?;
                 let (name, kind) = (entry.file_name(), at(&path, entry.file_type())?);
@@ -110,19 +110,24 @@ impl Links {
                     if !name.to_str().is_some_and(layout::is_scratch) {
                         folders.push(folder.join(&name));
                     }
-                } else if kind.is_file() {
-                    let treatment = layout::of_file(&folder, &name);
-                    if treatment != Treatment::Skip {
-                        self.take(&folder, &mut known, &entry, &name, treatment, still)?;
-                    }
-                    names.extend(name.into_string().ok());
-                } else {
+                } else if !kind.is_file() {
                     let why = "is no regular file; Perennial does not follow it, so its data would be missing";
                     return Err(io::Error::other(format!("{}: {why}", entry.path().display())));
+                } else if let treatment @ (Treatment::Link | Treatment::Grow | Treatment::Copy) =
+                    layout::of_file(&folder, &name)
+                {
+                    self.take(&folder, &mut known, &entry, name, treatment, still)?;
+                } else {
+                    scratch.extend(name.into_string().ok());
                 }
             }
+            let switching = still && !scratch.is_empty() && {
+                let met = known.files.iter().filter(|(_, held)| held.look == self.look);
+                let met = met.filter_map(|(name, _)| name.to_str().map(ToOwned::to_owned));
+                layout::is_switching(&met.chain(scratch).collect())
+            };
             self.folders.insert(folder, known);
-            if still && layout::is_switching(&names) {
+            if switching {
                 return Ok(Seen::Switching(path));
             }
         }
@@ -145,49 +150,70 @@ impl Links {
         }
     }
 
+    /// Has the capture hold a file. What was held before and is the same file costs next to nothing.
     fn take(
         &self,
         folder: &RelPath,
         known: &mut Folder,
         entry: &DirEntry,
-        name: &OsStr,
+        name: OsString,
         treatment: Treatment,
         still: bool,
     ) -> io::Result<()> {
-        let held = known.files.entry(name.to_owned()).or_default();
-        let to = || folder.join(name).under(&self.to);
-        if treatment == Treatment::Copy {
-            if !still && !layout::is_counter(name) {
-                return Ok(());
+        if treatment == Treatment::Copy && !still && !layout::is_counter(&name) {
+            return Ok(());
+        }
+        let place = |name: &OsStr| folder.join(name).under(&self.to);
+        if let Some(held) = known.files.get_mut(&name) {
+            if self.hold(held, entry, treatment, still, &|| place(&name))? {
+                held.look = self.look;
             }
-            let path = entry.path();
-            let Some(metadata) = if_there(&path, fs::metadata(&path), still)? else { return Ok(()) };
+            return Ok(());
+        }
+        let mut held = Held::default();
+        if self.hold(&mut held, entry, treatment, still, &|| place(&name))? {
+            held.look = self.look;
+        }
+        known.files.insert(name, held);
+        Ok(())
+    }
+
+    /// Whether it is held now; not where it has just gone.
+    fn hold(
+        &self,
+        held: &mut Held,
+        entry: &DirEntry,
+        treatment: Treatment,
+        still: bool,
+        to: &dyn Fn() -> PathBuf,
+    ) -> io::Result<bool> {
+        if treatment == Treatment::Copy {
+            let Some(metadata) = if_there(&self.from, entry.metadata(), still)? else { return Ok(false) };
             let stamp = stamp(&metadata);
             if held.stamp.is_none() || held.stamp != stamp {
-                if if_there(&path, fs::copy(&path, to()), still)?.is_none() {
-                    return Ok(());
+                if if_there(&entry.path(), fs::copy(entry.path(), to()), still)?.is_none() {
+                    return Ok(false);
                 }
                 held.stamp = stamp;
             }
-        } else {
-            if held.inode != entry.ino() {
-                let to = to();
-                if held.inode != 0 {
-                    at(&to, fs::remove_file(&to))?;
-                    held.inode = 0;
-                }
-                if if_there(&to, fs::hard_link(entry.path(), &to), still)?.is_none() {
-                    return Ok(());
-                }
-                // Asked of the link, because the name may have got another file since the folder's list was read.
-                held.inode = at(&to, fs::symlink_metadata(&to))?.ino();
-            }
-            if still && treatment == Treatment::Grow {
-                held.length = Some(at(&self.to, fs::metadata(entry.path()))?.len());
-            }
+            return Ok(true);
         }
-        held.look = self.look;
-        Ok(())
+        if held.inode != entry.ino() {
+            let to = to();
+            if held.inode != 0 {
+                at(&to, fs::remove_file(&to))?;
+                held.inode = 0;
+            }
+            if if_there(&to, fs::hard_link(entry.path(), &to), still)?.is_none() {
+                return Ok(false);
+            }
+            // Asked of the link, because the name may have got another file since the folder's list was read.
+            held.inode = at(&to, fs::symlink_metadata(&to))?.ino();
+        }
+        if still && treatment == Treatment::Grow {
+            held.length = Some(at(&self.from, entry.metadata())?.len());
+        }
+        Ok(true)
     }
 
     /// The engine runs again: drops what was no longer there, and of each pair the one that the engine would not believe. The
@@ -249,5 +275,80 @@ pub(super) fn remove_all(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
         result => at(path, result),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(path: &Path) -> Option<String> {
+        fs::read_to_string(path).ok()
+    }
+
+    #[test]
+    fn what_changed_between_the_looks_is_as_it_is_in_the_last() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (from, to) = (folder.path().join("data"), folder.path().join("capture"));
+        let (bucket, log) = (from.join("doc/s/lsm/objects"), from.join("doc/s/main.hnsw.commitlog.d"));
+        fs::create_dir_all(&bucket).expect("made");
+        fs::create_dir_all(&log).expect("made");
+        fs::create_dir_all(from.join("gone/s")).expect("made");
+        let write = |path: &Path, text: &str| fs::write(path, text).expect("written");
+        write(&bucket.join("segment-1.db"), "one");
+        write(&bucket.join("segment-2.db"), "two");
+        write(&bucket.join("segment-3.wal"), "abc");
+        write(&log.join("17"), "log");
+        write(&from.join("doc/s/indexcount"), "1");
+        write(&from.join("gone/s/indexcount"), "1");
+        write(&from.join("schema.db"), "before");
+
+        let mut links = Links::new(&from, &to, Arc::default()).expect("made");
+        links.prepare().expect("linked");
+        // A segment is cleaned under its own name, one is written out and its log is not yet removed, a collection goes.
+        fs::remove_file(bucket.join("segment-1.db")).expect("removed");
+        write(&bucket.join("segment-2.new"), "cleaned");
+        fs::rename(bucket.join("segment-2.new"), bucket.join("segment-2.db")).expect("renamed");
+        write(&bucket.join("segment-3.wal"), "abcdef");
+        write(&bucket.join("segment-3.db"), "half of a pair");
+        write(&bucket.join("segment-4.db.tmp"), "scratch");
+        write(&log.join("17"), "longer log");
+        write(&from.join("doc/s/indexcount"), "2");
+        write(&from.join("schema.db"), "after");
+        fs::remove_dir_all(from.join("gone")).expect("removed");
+        let soon = Instant::now() + Duration::from_secs(60);
+        assert_eq!(links.settle(soon).expect("looked at"), Seen::Whole);
+        let lengths = links.finish().expect("finished");
+
+        let bucket = to.join("doc/s/lsm/objects");
+        let mut names: Vec<_> = fs::read_dir(&bucket).expect("read").flatten().map(|e| e.file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["segment-2.db", "segment-3.wal"]);
+        assert_eq!(text(&bucket.join("segment-2.db")).as_deref(), Some("cleaned"));
+        assert_eq!(text(&to.join("doc/s/indexcount")).as_deref(), Some("2"));
+        assert_eq!(text(&to.join("schema.db")).as_deref(), Some("after"));
+        assert!(!to.join("gone").exists());
+        let lengths: Vec<_> = lengths.iter().map(|(path, length)| (path.to_string(), *length)).collect();
+        let of = |path: &str, length| (path.to_owned(), length);
+        assert_eq!(lengths, [of("doc/s/lsm/objects/segment-3.wal", 6), of("doc/s/main.hnsw.commitlog.d/17", 10)]);
+    }
+
+    #[test]
+    fn a_look_is_given_up_when_it_takes_too_long_or_a_bucket_is_between_two_states() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (from, to) = (folder.path().join("data"), folder.path().join("capture"));
+        fs::create_dir(&from).expect("made");
+        for name in ["segment-2.db", "segment-1_2.db.tmp"] {
+            fs::write(from.join(name), "x").expect("written");
+        }
+        let mut links = Links::new(&from, &to, Arc::default()).expect("made");
+        links.prepare().expect("linked");
+        links.settle(Instant::now()).expect_err("no time");
+        let soon = || Instant::now() + Duration::from_secs(60);
+        assert_eq!(links.settle(soon()).expect("looked at"), Seen::Switching(from.clone()));
+        fs::rename(from.join("segment-1_2.db.tmp"), from.join("segment-2.db")).expect("switched");
+        assert_eq!(links.settle(soon()).expect("looked at"), Seen::Whole);
+        std::os::unix::fs::symlink("/etc", from.join("elsewhere")).expect("linked");
+        links.settle(soon()).expect_err("what is elsewhere would be missing");
     }
 }

@@ -63,6 +63,13 @@ impl Weaviate {
         Ok(process)
     }
 
+    /// Everything that a capture would be refused for.
+    pub(super) async fn check_capture(&self) -> Result<(), EngineError> {
+        let folder = self.folder()?;
+        folder.beside("capture")?;
+        self.process(&folder).await.map(|_| ())
+    }
+
     /// Removes what a capture left, also one that was killed. Its watchdog has let the engine go on; this does so again.
     async fn clear(&self, folder: &DataFolder, capture: &Path) -> Result<(), EngineError> {
         if !capture.exists() {

@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn a_log_that_ends_within_a_record_is_whole_before_it() {
-        let (one, two) = (log(&[b"one"]), log(&[b"one", &[7; 300_000]]));
+        let (one, two) = (log(&[b"one"]), log(&[b"one", &vec![7; 300_000]]));
         for length in one.len()..two.len() {
             if length % 997 == 0 || length < one.len() + 12 {
                 assert_eq!(found(&two[..length]), Found::Whole(one.len() as u64), "{length}");
