@@ -12,7 +12,7 @@ use perennial_shared::store::{Store, StoreError};
 use tokio::io::AsyncReadExt;
 use tokio::runtime::Handle;
 
-use crate::archive::upload::{Destination, ObjectWriter, UploadOptions};
+use crate::archive::upload::{Destination, ObjectWriter};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::watch::{Progress, Watch};
@@ -90,14 +90,12 @@ async fn is_there(store: &dyn Store, needed: &Needed) -> Result<bool, Failure> {
 
 async fn copy(from: &Context, to: &Context, needed: Needed) -> Result<(), Failure> {
     let mut reader = from.repository.store().read(&needed.key).await?;
-    let settings = &to.target.upload;
-    let options = UploadOptions {
-        part_size: settings.part_size,
-        concurrency: settings.concurrency,
-        bandwidth: settings.bandwidth,
+    let destination = Destination {
+        store: to.repository.shared_store(),
+        key: needed.key.clone(),
+        settings: to.target.upload,
+        resume: None,
     };
-    let destination =
-        Destination { store: to.repository.shared_store(), key: needed.key.clone(), options, resume: None };
     let (handle, location) = (Handle::current(), from.repository.location());
     let copying = tokio::task::spawn_blocking(move || {
         let mut writer = ObjectWriter::new(destination, handle.clone());

@@ -1,5 +1,7 @@
 //! Folders into archives and back: any tree, any changes, any number of increments, with a store that is not always kind.
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -12,17 +14,18 @@ use jiff::Timestamp;
 use perennial::archive::create::{ArchiveError, Archived, Request, archive};
 use perennial::archive::restore::{self, Counters, RestoreError};
 use perennial::archive::source::Source;
-use perennial::archive::upload::UploadOptions;
 use perennial_shared::archive::frame::{Algorithm, Compression};
 use perennial_shared::archive::objects::Objects;
 use perennial_shared::archive::path::RelPath;
 use perennial_shared::encryption::DataKey;
 use perennial_shared::id::{BackupId, Generation};
 use perennial_shared::manifest::Archive;
+use perennial_shared::settings::UploadSettings;
 use perennial_shared::store::Store;
 use perennial_shared::store::faulty::{Fault, FaultyStore};
 use perennial_shared::store::memory::MemoryStore;
 use proptest::prelude::*;
+use support::{noise, run};
 use tempfile::TempDir;
 
 /// A change to a tree. Numbers choose among what is there.
@@ -148,17 +151,6 @@ impl Tree {
     }
 }
 
-fn noise(size: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()[0]
-    };
-    (0..size).map(|_| next()).collect()
-}
-
 /// Everything about a tree that a restore must bring back.
 fn image(root: &Path) -> BTreeMap<PathBuf, (u32, i64, i64, Vec<u8>)> {
     let mut found = BTreeMap::new();
@@ -185,7 +177,7 @@ fn image(root: &Path) -> BTreeMap<PathBuf, (u32, i64, i64, Vec<u8>)> {
 struct Case {
     store: Arc<dyn Store>,
     key: Option<DataKey>,
-    options: UploadOptions,
+    options: UploadSettings,
     compression: Compression,
     chunk_size: u32,
 }
@@ -239,15 +231,6 @@ impl Case {
     }
 }
 
-fn run<T>(work: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime")
-        .block_on(work)
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
@@ -262,7 +245,7 @@ proptest! {
         let case = Case {
             store: Arc::new(MemoryStore::default()),
             key: encrypted.then(DataKey::generate),
-            options: UploadOptions { part_size: 300_000, concurrency: 3, bandwidth: None },
+            options: UploadSettings { part_size: 300_000, concurrency: 3, bandwidth: None },
             compression: Compression { algorithm, level: None },
             chunk_size: 1 << chunk,
         };
@@ -297,7 +280,7 @@ fn what_did_not_change_costs_nothing() {
     let case = Case {
         store: Arc::new(MemoryStore::default()),
         key: None,
-        options: UploadOptions::default(),
+        options: UploadSettings::default(),
         compression: Compression::default(),
         chunk_size: 16 << 10,
     };
@@ -322,7 +305,7 @@ fn a_base_is_an_ordinary_tar_file() {
         let repository = tempfile::tempdir().expect("a folder");
         let store = perennial_shared::store::folder::FolderStore::open(repository.path()).expect("opened");
         let compression = Compression { algorithm, level: None };
-        let options = UploadOptions::default();
+        let options = UploadSettings::default();
         let case = Case { store: Arc::new(store), key: None, options, compression, chunk_size: 16 << 10 };
         let mut tree = Tree::new();
         for file in 0..12 {
@@ -364,7 +347,7 @@ fn changed_tree() -> (Case, Tree, Archive) {
     let case = Case {
         store: Arc::new(MemoryStore::default()),
         key: Some(DataKey::generate()),
-        options: UploadOptions { part_size: 300_000, concurrency: 3, bandwidth: None },
+        options: UploadSettings { part_size: 300_000, concurrency: 3, bandwidth: None },
         compression: Compression::default(),
         chunk_size: 16 << 10,
     };

@@ -1,6 +1,8 @@
 //! Verification of backups made of archives: every kind of damage is told and named, nothing else is called damage, and what was read
 //! is not read again without need.
 
+mod support;
+
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,17 +13,18 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use perennial::archive::create::{Archived, Request, archive};
 use perennial::archive::source::Source;
-use perennial::archive::upload::UploadOptions;
 use perennial_shared::archive::frame::Compression;
 use perennial_shared::id::{BackupId, Generation};
 use perennial_shared::manifest::{Archive, BackupKind, Manifest, example};
 use perennial_shared::repository::Repository;
 use perennial_shared::resolve::resolve;
 use perennial_shared::settings::Engine;
+use perennial_shared::settings::UploadSettings;
 use perennial_shared::store::Store;
 use perennial_shared::store::faulty::{Fault, FaultyStore};
 use perennial_shared::store::memory::MemoryStore;
 use perennial_shared::verify::{self, Depth, Options, Report, Subset, Verdict};
+use support::noise;
 use tempfile::TempDir;
 
 const DAY: u64 = 24 * 60 * 60;
@@ -116,7 +119,7 @@ fn request(store: &Arc<dyn Store>, id: &BackupId, folder: &Path, parent: Option<
         key: None,
         compression: Compression::default(),
         chunk_size: 16 << 10,
-        upload: UploadOptions::default(),
+        upload: UploadSettings::default(),
         reread: false,
         resume: None,
         passed: Arc::new(AtomicU64::new(0)),
@@ -146,17 +149,6 @@ fn manifest(id: &BackupId, archived: Archived, parent: Option<&Manifest>) -> Man
         engine: "files".into(),
         ..example(id, &[])
     }
-}
-
-fn noise(size: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()[0]
-    };
-    (0..size).map(|_| next()).collect()
 }
 
 fn now(day: u64) -> Timestamp {

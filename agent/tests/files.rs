@@ -6,22 +6,10 @@ use std::path::Path;
 use std::process::Command;
 
 use support::cli::{Machine, PREFIX};
-use support::files_ending;
 use support::s3::S3;
+use support::{files_ending, noise};
 
 const KEY: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
-
-/// Bytes that do not compress and differ by `seed`.
-fn noise(size: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()[0]
-    };
-    (0..size).map(|_| next()).collect()
-}
 
 fn fill(data: &Path) {
     std::fs::create_dir_all(data.join("segments/0")).expect("made");

@@ -1,5 +1,7 @@
 //! Format 1 of archives: what was written once is read for ever, and what is hostile is refused.
 
+mod support;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -18,15 +20,7 @@ use perennial_shared::store::folder::FolderStore;
 use perennial_shared::store::memory::MemoryStore;
 use perennial_shared::verify::sha256_hex;
 use proptest::prelude::*;
-
-fn run<T>(work: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime")
-        .block_on(work)
-}
+use support::run;
 
 fn bring(store: Arc<dyn Store>, archive: &Archive, to: &Path) -> Result<(), RestoreError> {
     let request = restore::Request {

@@ -244,7 +244,7 @@ async fn a_replacement_that_fails_is_made_good_by_the_same_restore() {
 
     let installed = install(&engine, backup.path()).await.expect("installed");
     assert_eq!(server.count("now").await, 80, "nothing is replaced before it was compared");
-    for file in files_ending(&engine.staging(TAG).expect("a folder"), "/segment.json") {
+    for file in files_ending(&engine.staging(TAG).await.expect("a folder"), "/segment.json") {
         std::fs::write(file, "garbage").expect("written");
     }
     let error = engine.commit(&installed).await.expect_err("the disk lost what was proved");
@@ -329,7 +329,7 @@ async fn capture(engine: &Qdrant, known: Option<&Value>) -> CapturedFiles {
 
 async fn install(engine: &Qdrant, staged: &Path) -> Result<Installed, EngineError> {
     // As the shared flow does: the files are where the engine said.
-    let staging = engine.staging(TAG)?;
+    let staging = engine.staging(TAG).await?;
     let _ = std::fs::remove_dir_all(&staging);
     copy(staged, &staging);
     let manifest = manifest();

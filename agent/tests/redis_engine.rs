@@ -277,7 +277,7 @@ async fn damaged_files_never_reach_the_server() {
     let mut manifest = manifest::example(&BackupId::new(jiff::Timestamp::now(), Generation::default()), &[]);
     manifest.engine_version = engine.identity().await.expect("who it is").version;
     manifest.method = "both".into();
-    let staged = engine.staging("x").expect("a place");
+    let staged = engine.staging("x").await.expect("a place");
     for (name, at, word) in [
         ("dump.rdb", Some(100), "checksum"),
         ("dump.rdb", None, "ends in the middle"),

@@ -11,7 +11,7 @@ use perennial_shared::archive::tar;
 
 use super::create::ArchiveError;
 use super::pool::{Pool, Ticket};
-use super::produce::Step;
+use super::produce::{BATCH, Step};
 use super::read::{Block, Run, Small};
 
 /// Facts about unchanged files that may wait for a frame to fill.
@@ -24,7 +24,7 @@ pub(super) enum Placed {
     /// Append this frame.
     Frame(Ticket<io::Result<Vec<u8>>>),
     /// Tell the index.
-    Index(Fact),
+    Index(Vec<Fact>),
     /// That was all. Without it the backup was cut short.
     Done,
 }
@@ -91,7 +91,11 @@ impl Assembler {
                 self.header(&entry, 0, &[]);
                 self.tell(Fact::Entry(entry))?;
             }
-            Step::Reuse(entry) => self.tell(Fact::Entry(entry))?,
+            Step::Reuse(entries) => {
+                for entry in entries {
+                    self.tell(Fact::Entry(entry))?;
+                }
+            }
             Step::Remember(pages) => self.tell(Fact::Remember(pages))?,
             Step::Small(ticket) => {
                 for small in ticket.wait()? {
@@ -183,13 +187,10 @@ impl Assembler {
         }
     }
 
-    /// A fact waits until the frame that it may be about is on its way.
+    /// A fact waits until the frame that it may be about is on its way. One that is about none may as well come after it.
     fn tell(&mut self, fact: Fact) -> Result<(), ArchiveError> {
-        if self.frame.is_empty() && self.waiting.is_empty() {
-            return self.send(Placed::Index(fact));
-        }
         self.waiting.push(fact);
-        Ok(())
+        if self.frame.is_empty() && self.waiting.len() >= BATCH { self.cut() } else { Ok(()) }
     }
 
     fn cut(&mut self) -> Result<(), ArchiveError> {
@@ -198,10 +199,11 @@ impl Assembler {
             let ticket = self.pool.submit(move |compressor| compressor.compress(frame));
             self.send(Placed::Frame(ticket))?;
         }
-        for fact in std::mem::take(&mut self.waiting) {
-            self.send(Placed::Index(fact))?;
+        if self.waiting.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let facts = std::mem::take(&mut self.waiting);
+        self.send(Placed::Index(facts))
     }
 
     fn send(&self, placed: Placed) -> Result<(), ArchiveError> {

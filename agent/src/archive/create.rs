@@ -3,6 +3,7 @@
 //! Promises: what it returns is in the store, whole, and names only objects that are. It publishes nothing. A crash leaves objects or
 //! uploads below the backup's folder that no manifest names.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -11,10 +12,11 @@ use std::sync::mpsc::sync_channel;
 use perennial_shared::archive::chunk;
 use perennial_shared::archive::frame::{Algorithm, Compression};
 use perennial_shared::archive::index::Root;
-use perennial_shared::archive::objects::{Objects, ReadError};
+use perennial_shared::archive::objects::{Objects, ReadError, Walk};
 use perennial_shared::encryption::DataKey;
 use perennial_shared::id::BackupId;
 use perennial_shared::manifest::{Archive, ArchiveObject, ObjectEntry};
+use perennial_shared::settings::UploadSettings;
 use perennial_shared::store::{Store, StoreError};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -22,9 +24,9 @@ use tokio::task::spawn_blocking;
 
 use super::assemble::{Assembled, Assembler};
 use super::pool::{Pool, cores};
-use super::produce::{FromParent, Parent, Produced, Producer};
+use super::produce::{BATCH, FromParent, Parent, Produced, Producer};
 use super::source::Source;
-use super::upload::{Destination, ObjectWriter, Resume, Stored, UploadOptions};
+use super::upload::{Destination, ObjectWriter, Resume, Stored};
 use super::write::{self, Written};
 
 /// The data object's name, without what compression adds.
@@ -32,8 +34,8 @@ const DATA: &str = "data-0";
 /// The index object's name.
 const INDEX: &str = "index-0";
 
-/// Entries of the parent's index that are read ahead.
-const AHEAD: usize = 256;
+/// Batches of entries of the parent's index that are read ahead.
+const AHEAD: usize = 4;
 
 /// Why a folder did not become objects.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +71,7 @@ pub struct Request {
     /// The chain's key; absent when it is not encrypted.
     pub key: Option<DataKey>,
     /// How objects are sent.
-    pub upload: UploadOptions,
+    pub upload: UploadSettings,
     /// Read files although they look unchanged.
     pub reread: bool,
     /// What is remembered of uploads across a crash.
@@ -121,7 +123,7 @@ pub async fn archive(request: Request) -> Result<Archived, ArchiveError> {
     let assembling = spawn_blocking(move || assembler.run(&steps));
     let Request { source, chunk_size, reread, passed, .. } = request;
     let producing = spawn_blocking(move || {
-        let (batch, batch_bytes) = (vec![], 0);
+        let (batch, batch_bytes, unchanged) = (vec![], 0, vec![]);
         let least_chunk = chunk_size.clamp(chunk::SMALLEST, chunk::LARGEST);
         let producer = Producer {
             source: &source,
@@ -134,6 +136,7 @@ pub async fn archive(request: Request) -> Result<Archived, ArchiveError> {
             passed,
             batch,
             batch_bytes,
+            unchanged,
         };
         producer.run()
     });
@@ -174,7 +177,7 @@ fn writer(request: &Request, name: &str, handle: &Handle) -> ObjectWriter {
     let to = Destination {
         store: Arc::clone(&request.store),
         key: format!("backups/{}/{name}", request.id),
-        options: request.upload,
+        settings: request.upload,
         resume: request.resume.clone(),
     };
     ObjectWriter::new(to, handle.clone())
@@ -187,18 +190,25 @@ fn parent(request: &Request, archive: &Archive) -> Parent {
     let (out, entries) = mpsc::channel(AHEAD);
     tokio::spawn(async move {
         loop {
-            let next = match walk.next().await {
-                Ok(None) => return,
-                Ok(Some(entry)) => Ok(FromParent { entry, pages: walk.take_pages() }),
-                Err(e) => Err(e),
-            };
-            let failed = next.is_err();
-            if out.send(next).await.is_err() || failed {
+            let batch = batch(&mut walk).await;
+            let ended = batch.as_ref().map_or(true, Vec::is_empty);
+            if out.send(batch).await.is_err() || ended {
                 return;
             }
         }
     });
-    Parent { objects, entries, ahead: None }
+    Parent { objects, entries, ahead: VecDeque::new() }
+}
+
+/// The next entries of an index; none at its end.
+async fn batch(walk: &mut Walk) -> Result<Vec<FromParent>, ReadError> {
+    let mut batch = vec![];
+    while batch.len() < BATCH
+        && let Some(entry) = walk.next().await?
+    {
+        batch.push(FromParent { entry, pages: walk.take_pages() });
+    }
+    Ok(batch)
 }
 
 fn entries(id: &BackupId, stored: Stored, compression: Algorithm) -> (ArchiveObject, ObjectEntry) {

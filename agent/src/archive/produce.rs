@@ -1,5 +1,6 @@
 //! The producer: walks the folder and the parent's index side by side and decides what has to be read.
 
+use std::collections::VecDeque;
 use std::fs::Metadata;
 use std::io;
 use std::sync::Arc;
@@ -20,8 +21,9 @@ use super::read::{self, BLOCK, Block, Opened, Small};
 use super::source::Source;
 use super::walk::{Met, Walk};
 
-/// Files that one job reads at most.
-const BATCH: usize = 128;
+/// Files that one job reads at most, and entries that go from thread to thread together: one by one, waking each other would cost
+/// more than the work.
+pub(super) const BATCH: usize = 128;
 /// Pages of a changed file's chunks that are asked for together.
 const PAGES: usize = 16;
 
@@ -29,8 +31,8 @@ const PAGES: usize = 16;
 pub(super) enum Step {
     /// A folder or link.
     Whole(Entry),
-    /// A file that is what it was.
-    Reuse(Entry),
+    /// Files that are what they were.
+    Reuse(Vec<Entry>),
     /// Pages of the parent's index that may come again.
     Remember(Vec<PageRef>),
     /// Small files.
@@ -71,15 +73,17 @@ pub(super) struct Producer<'a> {
     pub(super) handle: Handle,
     /// Bytes of files that were passed, for whoever watches.
     pub(super) passed: Arc<AtomicU64>,
+    /// Small files to read, and files that need not be read. One of the two is always empty.
     pub(super) batch: Vec<Job>,
     pub(super) batch_bytes: u64,
+    pub(super) unchanged: Vec<Entry>,
 }
 
 /// The parent's index as it comes in.
 pub(super) struct Parent {
     pub(super) objects: Objects,
-    pub(super) entries: mpsc::Receiver<Result<FromParent, ReadError>>,
-    pub(super) ahead: Option<FromParent>,
+    pub(super) entries: mpsc::Receiver<Result<Vec<FromParent>, ReadError>>,
+    pub(super) ahead: VecDeque<FromParent>,
 }
 
 /// A small file to read.
@@ -131,7 +135,7 @@ impl Producer<'_> {
                 ahead.pages = pages;
                 return Ok(None);
             }
-            let found = self.parent.as_mut().and_then(|p| p.ahead.take());
+            let found = self.parent.as_mut().and_then(|p| p.ahead.pop_front());
             let found = found.map(|f| f.entry).filter(|e| e.path == *path);
             if !pages.is_empty() {
                 self.send(Step::Remember(pages))?;
@@ -145,10 +149,10 @@ impl Producer<'_> {
     /// The parent's next entry, which stays the next.
     fn ahead(&mut self) -> Result<Option<&mut FromParent>, ArchiveError> {
         let Some(parent) = &mut self.parent else { return Ok(None) };
-        if parent.ahead.is_none() {
-            parent.ahead = parent.entries.blocking_recv().transpose()?;
+        if parent.ahead.is_empty() {
+            parent.ahead = parent.entries.blocking_recv().transpose()?.unwrap_or_default().into();
         }
-        Ok(parent.ahead.as_mut())
+        Ok(parent.ahead.front_mut())
     }
 
     /// Takes over a folder and all that is in it from the parent.
@@ -163,8 +167,9 @@ impl Producer<'_> {
                 produced.files += 1;
                 produced.bytes += file.size;
                 self.passed.store(produced.bytes, Ordering::Relaxed);
-                self.send(Step::Reuse(entry))?;
+                self.reuse(entry)?;
             } else {
+                self.flush()?;
                 self.send(Step::Whole(entry))?;
             }
         }
@@ -179,8 +184,7 @@ impl Producer<'_> {
             && !self.reread
             && read::is_unchanged(metadata, size, before, self.source.ctime_is_ours)
         {
-            self.flush()?;
-            self.send(Step::Reuse(before.clone()))?;
+            self.reuse(before.clone())?;
             return Ok(size);
         }
         let before = before.and_then(|e| if let Kind::File(file) = e.kind { Some(file) } else { None });
@@ -197,6 +201,7 @@ impl Producer<'_> {
                 self.chunks_of(before).part(0, count)?
             }
         };
+        self.flush_unchanged()?;
         self.batch.push(Job { path, most, chunk_size, parent });
         self.batch_bytes += size;
         if self.batch.len() == BATCH || self.batch_bytes >= BLOCK {
@@ -205,8 +210,29 @@ impl Producer<'_> {
         Ok(size)
     }
 
-    /// Has the small files read that were met since.
+    /// A file is what it was.
+    fn reuse(&mut self, entry: Entry) -> Result<(), ArchiveError> {
+        self.flush_small()?;
+        self.unchanged.push(entry);
+        if self.unchanged.len() == BATCH { self.flush_unchanged() } else { Ok(()) }
+    }
+
+    /// Passes on what was met since.
     fn flush(&mut self) -> Result<(), ArchiveError> {
+        self.flush_small()?;
+        self.flush_unchanged()
+    }
+
+    fn flush_unchanged(&mut self) -> Result<(), ArchiveError> {
+        if self.unchanged.is_empty() {
+            return Ok(());
+        }
+        let unchanged = std::mem::take(&mut self.unchanged);
+        self.send(Step::Reuse(unchanged))
+    }
+
+    /// Has the small files read that were met since.
+    fn flush_small(&mut self) -> Result<(), ArchiveError> {
         if self.batch.is_empty() {
             return Ok(());
         }

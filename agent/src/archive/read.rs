@@ -2,7 +2,7 @@
 
 use std::fs::{File, Metadata};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -118,16 +118,18 @@ impl Opened {
 
     /// Reads `length` bytes at `offset`. A file that became shorter is an error: what was promised of it cannot be had any more.
     fn bytes(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
-        let mut bytes = vec![0; length];
-        self.file.read_exact_at(&mut bytes, offset).map_err(|e| {
-            if e.kind() == io::ErrorKind::UnexpectedEof {
-                let why =
-                    "it became shorter while it was read; use `before` and `after` commands that keep the data still";
-                io::Error::other(format!("{}: {why}", self.full.display()))
-            } else {
-                walk::named(&self.full, &e)
+        // Into memory that nobody clears first: that would cost as much as the hashing.
+        let mut bytes = Vec::with_capacity(length);
+        while bytes.len() < length {
+            let at = offset + bytes.len() as u64;
+            match rustix::io::pread(&self.file, rustix::buffer::spare_capacity(&mut bytes), at) {
+                Ok(0) => return Err(io::Error::other(BecameShorter(self.full.clone()))),
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(walk::named(&self.full, &e.into())),
             }
-        })?;
+        }
+        // A capacity may be larger than what was asked for.
+        bytes.truncate(length);
         Ok(bytes)
     }
 

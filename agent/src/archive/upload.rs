@@ -1,7 +1,7 @@
 //! One object on its way into a store: hashed as a whole, cut into parts, several of them under way.
 //!
 //! Promises: the object appears whole or not at all; its size and checksum are compared with the store's before
-//! [`ObjectWriter::finish`] returns. Memory: the parts under way, together no more than [`UploadOptions::in_flight`], and one more.
+//! [`ObjectWriter::finish`] returns. Memory: the parts under way, together no more than `part_size` times `concurrency`, and one more.
 //!
 //! A crash leaves an upload that nothing names. With a [`Resume`] its token is remembered on this machine, and the next run
 //! compares what has arrived with what it would send: equal parts are not sent again. Nothing else of a crashed run is believed.
@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use perennial_shared::settings::UploadSettings;
 use perennial_shared::store::{Meta, Part, Store, StoreError, Upload, crc64nvme};
 use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
@@ -24,34 +25,15 @@ use super::create::ArchiveError;
 const MOST_PARTS: u32 = 10_000;
 const MIB: u64 = 1 << 20;
 
-/// How objects are sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UploadOptions {
-    /// Size of the first parts, bytes. Later parts of a very large object are larger, so that 10,000 are enough.
-    pub part_size: u64,
-    /// Parts under way at the same time.
-    pub concurrency: u32,
-    /// Bytes a second; `None` is as fast as it goes.
-    pub bandwidth: Option<u64>,
+/// Bytes that may be under way.
+fn in_flight(settings: &UploadSettings) -> u64 {
+    settings.part_size * u64::from(settings.concurrency)
 }
 
-impl Default for UploadOptions {
-    fn default() -> Self {
-        Self { part_size: 16 * MIB, concurrency: 4, bandwidth: None }
-    }
-}
-
-impl UploadOptions {
-    /// Bytes that may be under way.
-    fn in_flight(&self) -> u64 {
-        self.part_size * u64::from(self.concurrency)
-    }
-
-    /// Size of part `number`: it grows by its first size every 500 parts, so that 10,000 parts of 16 MiB hold 1.7 TiB, while a
-    /// hundred gibibytes stay below 100 MiB a part.
-    fn size_of(&self, number: u32) -> u64 {
-        self.part_size + self.part_size * u64::from(number) / 500
-    }
+/// Size of part `number`: it grows by its first size every 500 parts, so that 10,000 parts of 16 MiB hold 1.7 TiB, while a
+/// hundred gibibytes stay below 100 MiB a part.
+fn size_of(settings: &UploadSettings, number: u32) -> u64 {
+    settings.part_size + settings.part_size * u64::from(number) / 500
 }
 
 /// An object that is in the store.
@@ -85,7 +67,7 @@ pub struct Destination {
     /// Key in the repository.
     pub key: String,
     /// How it is sent.
-    pub options: UploadOptions,
+    pub settings: UploadSettings,
     /// What is remembered across a crash.
     pub resume: Option<Arc<dyn Resume + Sync>>,
 }
@@ -113,7 +95,7 @@ pub struct ObjectWriter {
 impl ObjectWriter {
     /// Begins an object. Nothing is sent before a part is full.
     pub fn new(to: Destination, handle: Handle) -> Self {
-        let room = usize::try_from(to.options.in_flight() / MIB).unwrap_or(1).max(1);
+        let room = usize::try_from(in_flight(&to.settings) / MIB).unwrap_or(1).max(1);
         Self {
             hash: Sha256::new(),
             size: 0,
@@ -127,7 +109,7 @@ impl ObjectWriter {
             sent: vec![],
             sending: JoinSet::new(),
             room: Arc::new(Semaphore::new(room)),
-            pace: Pace::new(to.options.bandwidth),
+            pace: Pace::new(to.settings.bandwidth),
             to,
             handle,
         }
@@ -155,11 +137,11 @@ impl ObjectWriter {
         self.size += bytes.len() as u64;
         let mut rest = bytes;
         while !rest.is_empty() {
-            let room = self.to.options.size_of(self.number + 1) - self.part_size;
+            let room = size_of(&self.to.settings, self.number + 1) - self.part_size;
             let now = rest.split_to(usize::try_from(room).unwrap_or(usize::MAX).min(rest.len()));
             self.part_size += now.len() as u64;
             self.part.push(now);
-            if self.part_size == self.to.options.size_of(self.number + 1) {
+            if self.part_size == size_of(&self.to.settings, self.number + 1) {
                 self.send()?;
             }
         }
@@ -230,7 +212,7 @@ impl ObjectWriter {
         }
         self.collect()?;
         crate::failpoint::reach(&format!("backup-part-{number}"));
-        let permits = u32::try_from(size.div_ceil(MIB).min(self.to.options.in_flight() / MIB)).unwrap_or(1).max(1);
+        let permits = u32::try_from(size.div_ceil(MIB).min(in_flight(&self.to.settings) / MIB)).unwrap_or(1).max(1);
         let room = Arc::clone(&self.room);
         let permit = self.handle.block_on(async {
             self.pace.wait(size).await;
@@ -317,11 +299,11 @@ mod tests {
 
     #[test]
     fn ten_thousand_parts_hold_a_terabyte_and_a_half() {
-        let options = UploadOptions::default();
-        let all: u64 = (1..=MOST_PARTS).map(|n| options.size_of(n)).sum();
+        let settings = UploadSettings::default();
+        let all: u64 = (1..=MOST_PARTS).map(|n| size_of(&settings, n)).sum();
         assert!(all > 3 << 39, "{all}");
         let mut sum = 0;
-        let largest = (1..MOST_PARTS).map(|n| options.size_of(n)).find(|size| {
+        let largest = (1..MOST_PARTS).map(|n| size_of(&settings, n)).find(|size| {
             sum += size;
             sum > 100 << 30
         });

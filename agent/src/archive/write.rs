@@ -62,7 +62,7 @@ pub(super) fn run(
                 frame.length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
                 frame.offset = data.append(bytes)?;
             }
-            Placed::Index(fact) => tell(&mut builder, frame, fact)?,
+            Placed::Index(facts) => facts.into_iter().try_for_each(|fact| tell(&mut builder, frame, fact))?,
         }
     }
     let data = data.finish()?;

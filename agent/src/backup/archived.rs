@@ -22,7 +22,6 @@ use super::chain::{self, Decision, Newest};
 use super::{Made, READY, Wish, describe, inventory, owner, publish, told_to_stop};
 use crate::archive::create::{self, ArchiveError, Archived, Request};
 use crate::archive::source::Source;
-use crate::archive::upload::UploadOptions;
 use crate::context::Context;
 use crate::engine::files::{CaptureWish, CapturedFiles};
 use crate::engine::{Engine, FileBackup, Identity, Step};
@@ -93,8 +92,9 @@ impl Work<'_> {
         released?;
         let (engine_version, host_name) =
             caught.identity.map_or_else(Default::default, |identity| (identity.version, identity.host_name));
-        let collections = caught.collections;
-        let manifest = Manifest { started_at: caught.at, engine_version, host_name, collections, ..manifest };
+        let (collections, method) = (caught.collections, caught.files.method.unwrap_or(self.context.target.method));
+        let method = method.word().to_owned();
+        let manifest = Manifest { started_at: caught.at, engine_version, host_name, method, collections, ..manifest };
         findings.extend(caught.findings);
         self.watch.see(&Progress::stage("publishing"));
         publish(self.context, self.wish, &manifest).await?;
@@ -293,11 +293,7 @@ impl Work<'_> {
             key: key.cloned(),
             compression: target.archive.compression,
             chunk_size: target.archive.chunk_size,
-            upload: UploadOptions {
-                part_size: target.upload.part_size,
-                concurrency: target.upload.concurrency,
-                bandwidth: target.upload.bandwidth,
-            },
+            upload: target.upload,
             reread: self.wish.reread,
             resume: Some(Arc::new(uploads.clone())),
             passed: Arc::clone(&passed),
@@ -339,12 +335,6 @@ impl Work<'_> {
             key_id: None,
         };
         let described = describe(self.context, self.wish, backup_id, generation, took, archived.objects);
-        Manifest {
-            method: self.files.method().into(),
-            kind,
-            parent: parent.map(|p| p.backup_id),
-            archive: Some(archive),
-            ..described
-        }
+        Manifest { kind, parent: parent.map(|p| p.backup_id), archive: Some(archive), ..described }
     }
 }

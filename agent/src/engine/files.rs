@@ -11,6 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use perennial_shared::id::BackupId;
 use perennial_shared::manifest::Manifest;
+use perennial_shared::settings::Method;
 use serde_json::Value;
 
 use super::{EngineError, Progress};
@@ -19,9 +20,6 @@ use crate::archive::source::Source;
 /// An engine whose files Perennial archives.
 #[async_trait]
 pub trait FileBackup: Send + Sync {
-    /// How the files are captured, as the settings and the manifest call it.
-    fn method(&self) -> &'static str;
-
     /// A consistent set of files in which everything is that was acknowledged before the call. They stay as they are until
     /// [`FileBackup::release`].
     async fn capture(&self, wish: &CaptureWish<'_>) -> Result<CapturedFiles, EngineError>;
@@ -30,10 +28,10 @@ pub trait FileBackup: Send + Sync {
     async fn release(&self) -> Result<(), EngineError>;
 
     /// Where the files of the restore called `tag` are put together; on the file system that they will stay on.
-    fn staging(&self, tag: &str) -> Result<PathBuf, EngineError>;
+    async fn staging(&self, tag: &str) -> Result<PathBuf, EngineError>;
 
     /// A folder that may hold parts of the backup already, which are then not fetched.
-    fn local(&self) -> Option<PathBuf>;
+    async fn local(&self) -> Option<PathBuf>;
 
     /// Everything that would make an install fail or lie, found out before something is changed; what a person should know.
     async fn check_install(&self, manifest: &Manifest) -> Result<Vec<String>, EngineError>;
@@ -62,6 +60,8 @@ pub struct CaptureWish<'a> {
 /// A consistent set of files.
 #[derive(Debug, Clone, Default)]
 pub struct CapturedFiles {
+    /// How they were captured, as the manifest calls it.
+    pub method: Option<Method>,
     /// The files.
     pub source: Source,
     /// Names of the collections in it, sorted.

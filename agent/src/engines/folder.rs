@@ -47,10 +47,6 @@ impl Folder {
 
 #[async_trait]
 impl FileBackup for Folder {
-    fn method(&self) -> &'static str {
-        "folder"
-    }
-
     async fn capture(&self, wish: &CaptureWish<'_>) -> Result<CapturedFiles, EngineError> {
         self.run("commands.before_capture", &self.commands.before_capture, wish.patience).await?;
         Ok(CapturedFiles { source: Source::folder(&self.path), ..CapturedFiles::default() })
@@ -60,11 +56,11 @@ impl FileBackup for Folder {
         self.run("commands.after_capture", &self.commands.after_capture, self.patience).await
     }
 
-    fn staging(&self, tag: &str) -> Result<PathBuf, EngineError> {
+    async fn staging(&self, tag: &str) -> Result<PathBuf, EngineError> {
         Ok(self.places(tag)?.staging)
     }
 
-    fn local(&self) -> Option<PathBuf> {
+    async fn local(&self) -> Option<PathBuf> {
         self.path.is_dir().then(|| self.path.clone())
     }
 

@@ -57,7 +57,7 @@ pub(super) async fn restore(
         return Err(Failure::new(Exit::Usage, "NotAFolder", message));
     }
     let tag = tag(manifest.backup_id.as_str(), &wish.include);
-    let staging = files.staging(&tag)?;
+    let staging = files.staging(&tag).await?;
     let deadline = begun + context.target.restore.timeout;
     let state = context.state()?;
     let work = Work { context, engine, files, manifest, archive, wish, watch, tag, staging, state, deadline };
@@ -193,7 +193,7 @@ impl Work<'_> {
         if self.wish.replace || interrupted {
             return Ok(());
         }
-        let found = match (self.engine, self.files.local()) {
+        let found = match (self.engine, self.files.local().await) {
             (Some(engine), _) => {
                 let counted = engine.count().await?;
                 let held: Vec<_> = counted.into_iter().filter(|c| c.count > 0).map(|c| c.name).collect();
@@ -264,7 +264,7 @@ impl Work<'_> {
             objects,
             root: self.archive.index.clone(),
             staging: self.staging.clone(),
-            local: self.files.local(),
+            local: self.files.local().await,
             include: globs(&self.wish.include)?,
             progress: Arc::new(Counters::default()),
         })

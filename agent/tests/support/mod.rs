@@ -14,7 +14,6 @@ pub mod s3;
 pub mod scripted;
 pub mod subject;
 pub mod weaviate;
-pub mod weaviate_subject;
 pub mod writer;
 
 use std::hash::{BuildHasher, RandomState};
@@ -67,4 +66,22 @@ pub fn files_ending(folder: &Path, end: &str) -> Vec<PathBuf> {
         }
     }
     found
+}
+
+/// Bytes that do not compress and differ by `seed`.
+pub fn noise(size: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[0]
+    };
+    (0..size).map(|_| next()).collect()
+}
+
+/// Does it on a runtime with two threads, for tests that are not themselves asynchronous.
+pub fn run<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.expect("a runtime").block_on(work)
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use perennial::engine::Engine;
 use perennial::engines::redis::{Options, Redis};
 use perennial_shared::secret::Secret;
-use perennial_shared::settings::{Method, Service};
+use perennial_shared::settings::Method;
 
 use super::scripted::Scripted;
 use super::{free_ports, installed};
@@ -89,10 +89,13 @@ impl RedisServer {
 
     /// The engine of another user.
     pub fn engine_of(&self, user: Option<&str>, password: &str, method: Method) -> Redis {
-        let script = |name: &str| vec!["/bin/sh".to_owned(), self.folder.path().join(name).display().to_string()];
-        let service = Service::Commands { start: script("start"), stop: script("stop"), pid: script("pid") };
-        let options =
-            Options { user: user.map(Into::into), method, data_dir: None, service: Some(service), memory: None };
+        let options = Options {
+            user: user.map(Into::into),
+            method,
+            data_dir: None,
+            service: Some(self.script.service()),
+            memory: None,
+        };
         Redis::new(&self.url(), Some(&Secret::new(password)), options).expect("an address")
     }
 

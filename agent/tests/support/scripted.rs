@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use perennial_shared::settings::Service;
+
 /// A server behind three scripts in a folder of its own. It does not outlive its test.
 #[derive(Debug)]
 pub struct Scripted {
@@ -94,7 +96,13 @@ impl Scripted {
         }
     }
 
-    /// The settings' `service`.
+    /// How the product stops and starts it.
+    pub fn service(&self) -> Service {
+        let words = |name: &str| vec!["/bin/sh".to_owned(), self.path(name).display().to_string()];
+        Service::Commands { start: words("start"), stop: words("stop"), pid: words("pid") }
+    }
+
+    /// The same as the settings' `service`.
     pub fn settings(&self) -> String {
         let words = |name: &str| format!("[/bin/sh, {}]", self.path(name).display());
         format!("service: {{start: {}, stop: {}, pid: {}}}", words("start"), words("stop"), words("pid"))

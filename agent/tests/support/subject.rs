@@ -1,5 +1,9 @@
 //! What the conformance suite asks of a real engine: to be written to, to be looked into, to be taken away.
 
+pub mod qdrant;
+pub mod redis;
+pub mod weaviate;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -81,9 +81,16 @@ impl WeaviateServer {
 
     /// A client of the product for it.
     pub fn engine(&self) -> Weaviate {
-        let options =
-            Options { host_name: Some(self.host_name.clone()), data_dir: Some(self.data_dir()), ..Options::default() };
-        Weaviate::new(&self.url(), Some(&Secret::new(API_KEY)), options).expect("an address")
+        Weaviate::new(&self.url(), Some(&Secret::new(API_KEY)), self.options()).expect("an address")
+    }
+
+    /// What the product is told of it.
+    pub fn options(&self) -> Options {
+        Options {
+            host_name: Some(self.host_name.clone()),
+            data_dir: Some(self.data_dir()),
+            service: Some(self.server.service()),
+        }
     }
 
     /// Deletes every collection.

@@ -26,6 +26,8 @@ pub enum Method {
     Physical,
     /// Qdrant's collection snapshots, archived.
     Snapshot,
+    /// Redis' append-only files where it writes them, else its point-in-time file.
+    Auto,
     /// Redis' point-in-time file.
     Rdb,
     /// Redis' append-only files.
@@ -94,7 +96,7 @@ impl Engine {
         match self {
             Self::Weaviate => &[Method::Native, Method::Physical],
             Self::Qdrant => &[Method::Snapshot],
-            Self::Redis => &[Method::Both, Method::Rdb, Method::Aof],
+            Self::Redis => &[Method::Auto, Method::Rdb, Method::Aof, Method::Both],
             Self::Files => &[Method::Folder],
         }
     }
@@ -115,6 +117,7 @@ impl Method {
             Self::Native => "native",
             Self::Physical => "physical",
             Self::Snapshot => "snapshot",
+            Self::Auto => "auto",
             Self::Rdb => "rdb",
             Self::Aof => "aof",
             Self::Both => "both",
@@ -125,7 +128,7 @@ impl Method {
     /// Whether a final backup can be made while writes are refused and reads go on. Else clients are cut off before it:
     /// Weaviate's own backup fails on shards that refuse writes, and Qdrant has nothing that refuses them.
     pub fn keeps_reads(self) -> bool {
-        matches!(self, Self::Physical | Self::Rdb | Self::Aof | Self::Both)
+        matches!(self, Self::Physical | Self::Auto | Self::Rdb | Self::Aof | Self::Both)
     }
 }
 

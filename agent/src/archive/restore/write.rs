@@ -115,10 +115,17 @@ impl Target {
 
     /// All pieces were planned.
     pub(super) fn planned(&self) -> io::Result<()> {
-        if self.size == 0 {
-            self.open()?;
+        if !self.is_last() {
+            return Ok(());
         }
-        self.one_less()
+        self.open().and_then(|file| self.finish(&file))
+    }
+
+    /// Writes a piece that was planned. After the last one the file is finished.
+    fn place(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let file = self.open()?;
+        file.write_all_at(bytes, offset).map_err(|e| named(&self.full, &e))?;
+        if self.is_last() { self.finish(&file) } else { Ok(()) }
     }
 
     fn write(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
@@ -132,18 +139,18 @@ impl Target {
         options.open(&self.full).map_err(|e| named(&self.full, &e))
     }
 
-    /// A piece was written. After the last one the file gets its length, owner, mode and times.
-    fn one_less(&self) -> io::Result<()> {
-        if self.left.fetch_sub(1, Ordering::AcqRel) != 1 {
-            return Ok(());
-        }
+    /// Whether the piece that was written, or the planning that has ended, was the last that the file waited for.
+    fn is_last(&self) -> bool {
+        self.left.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
+    /// Gives the file its length, owner, mode and times.
+    fn finish(&self, file: &File) -> io::Result<()> {
         let finish = || {
-            let file = self.open()?;
             if self.set_length {
                 file.set_len(self.size)?;
             }
-            give(&file, &self.entry)?;
-            Ok(())
+            give(file, &self.entry)
         };
         finish().map_err(|e: io::Error| named(&self.full, &e))
     }
@@ -151,7 +158,7 @@ impl Target {
 
 /// Decompresses the frames of a fetched range, checks and writes every piece.
 pub(super) fn frames(objects: &Objects, bytes: &Bytes, work: Work, progress: &Counters) -> Result<(), RestoreError> {
-    let (fetch, mut decompressor) = (work.fetch, Decompressor::new()?);
+    let (fetch, mut decompressor, mut plain) = (work.fetch, Decompressor::new()?, vec![]);
     for (frame, pieces) in work.frames {
         let damaged = |why: String| ReadError::Damaged {
             key: objects.key(frame.object),
@@ -160,13 +167,12 @@ pub(super) fn frames(objects: &Objects, bytes: &Bytes, work: Work, progress: &Co
         let begin = usize::try_from(frame.offset - fetch.offset).unwrap_or(usize::MAX);
         let stored = bytes.slice(begin..begin + frame.length as usize);
         let opened = objects.open(frame.object, frame.offset, stored)?;
-        let plain =
-            decompressor.decompress(objects.algorithm(frame.object), &opened).map_err(|e| damaged(e.to_string()))?;
+        let algorithm = objects.algorithm(frame.object);
+        decompressor.decompress_into(algorithm, &opened, &mut plain).map_err(|e| damaged(e.to_string()))?;
         for piece in pieces {
             let bytes = piece.checked(&plain).map_err(|why| damaged(format!("{why} ({})", piece.file.entry.path)))?;
-            piece.file.write(bytes, piece.offset)?;
+            piece.file.place(bytes, piece.offset)?;
             progress.placed.fetch_add(u64::from(piece.length), Ordering::Relaxed);
-            piece.file.one_less()?;
         }
     }
     Ok(())

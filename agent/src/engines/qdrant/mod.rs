@@ -163,10 +163,6 @@ impl Engine for Qdrant {
 
 #[async_trait]
 impl FileBackup for Qdrant {
-    fn method(&self) -> &'static str {
-        "snapshot"
-    }
-
     async fn capture(&self, wish: &CaptureWish<'_>) -> Result<CapturedFiles, EngineError> {
         capture::capture(self, wish).await
     }
@@ -176,12 +172,12 @@ impl FileBackup for Qdrant {
         self.scratch.remove_capture().await
     }
 
-    fn staging(&self, tag: &str) -> Result<PathBuf, EngineError> {
+    async fn staging(&self, tag: &str) -> Result<PathBuf, EngineError> {
         self.scratch.make()?;
         Ok(self.scratch.staging(tag))
     }
 
-    fn local(&self) -> Option<PathBuf> {
+    async fn local(&self) -> Option<PathBuf> {
         None
     }
 

@@ -41,15 +41,18 @@ pub(super) async fn capture(redis: &Redis, wish: &CaptureWish<'_>) -> Result<Cap
     let mut link = redis.client.open().await?;
     let layout = Layout::ask(&mut link).await?;
     let data_dir = redis.data_dir().await?;
-    let wants_aof = match redis.options.method {
+    let method = match redis.options.method {
+        Method::Auto if layout.append_only => Method::Aof,
+        Method::Auto => Method::Rdb,
         Method::Aof if !layout.append_only => return Err(not_append_only()),
-        Method::Rdb => false,
-        _ => layout.append_only,
+        chosen => chosen,
     };
-    let wants_rdb = redis.options.method != Method::Aof;
+    let wants_aof = layout.append_only && method != Method::Rdb;
+    let wants_rdb = method != Method::Aof;
     let place = data_dir.clone();
     let captured = blocking(move || Captured::begin(&place)).await?;
     let mut files = CapturedFiles {
+        method: Some(method),
         source: Source { root: captured.folder.clone(), ctime_is_ours: true, ..Source::default() },
         ..CapturedFiles::default()
     };

@@ -109,22 +109,6 @@ impl Redis {
         Ok(self.found.get_or_init(|| path).clone())
     }
 
-    /// [`Redis::data_dir`] for callers that cannot wait for a future; a server that is asked answers in milliseconds.
-    fn data_dir_now(&self) -> Result<PathBuf, EngineError> {
-        if let Some(known) = self.options.data_dir.as_ref().or_else(|| self.found.get()) {
-            return Ok(known.clone());
-        }
-        let ask = || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let runtime = runtime.map_err(|e| EngineError::Unsupported(format!("the server cannot be asked: {e}")))?;
-            runtime.block_on(self.data_dir())
-        };
-        let asked = std::thread::scope(|scope| scope.spawn(ask).join());
-        asked.unwrap_or_else(|_| {
-            Err(EngineError::Unsupported("the server could not be asked for its data folder".into()))
-        })
-    }
-
     /// Who the server is, if it is one that Perennial looks after.
     async fn identify(&self) -> Result<Identity, EngineError> {
         let info = self.client.open().await?.info("server").await?;
@@ -229,10 +213,6 @@ impl Engine for Redis {
 
 #[async_trait]
 impl FileBackup for Redis {
-    fn method(&self) -> &'static str {
-        self.options.method.word()
-    }
-
     async fn capture(&self, wish: &CaptureWish<'_>) -> Result<CapturedFiles, EngineError> {
         capture::capture(self, wish).await
     }
@@ -247,13 +227,13 @@ impl FileBackup for Redis {
         blocking(move || Captured::remove(&data_dir)).await
     }
 
-    fn staging(&self, tag: &str) -> Result<PathBuf, EngineError> {
-        let data_dir = self.data_dir_now()?;
+    async fn staging(&self, tag: &str) -> Result<PathBuf, EngineError> {
+        let data_dir = self.data_dir().await?;
         Ok(Places::new(&data_dir, tag).map_err(|e| EngineError::files(&data_dir, &e))?.staging)
     }
 
-    fn local(&self) -> Option<PathBuf> {
-        self.data_dir_now().ok().filter(|d| d.is_dir())
+    async fn local(&self) -> Option<PathBuf> {
+        self.data_dir().await.ok().filter(|d| d.is_dir())
     }
 
     async fn check_install(&self, manifest: &Manifest) -> Result<Vec<String>, EngineError> {

@@ -1,8 +1,8 @@
 //! The capture folder: hard links and copies of Weaviate's files as they were in one instant.
 //!
 //! Nearly all of the work is done while the engine runs: [`Links::prepare`] links what it finds. What changed until the freeze is
-//! told by the inode of each name, which a folder's list already has, so [`Links::settle`] touches only what is new, measures what
-//! grows, and copies what is changed in place. A link holds its inode, so that no other file can have the number meanwhile. What
+//! told by a folder's own times, and in one that changed by the inode of each name, which its list already has. So
+//! [`Links::settle`] touches only what is new, measures what grows, and copies what is changed in place. A link holds its inode, so that no other file can have the number meanwhile. What
 //! is linked and no longer there at the freeze is dropped afterwards: nobody has to wait for that.
 
 use std::collections::{BTreeMap, HashMap};
@@ -48,11 +48,15 @@ pub(super) struct Links {
 struct Folder {
     look: u32,
     files: HashMap<OsString, Held>,
+    folders: Vec<OsString>,
+    /// When its list of names was last changed, if the list says all that there is to do in it.
+    stamp: Option<Stamp>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Held {
     look: u32,
+    treatment: Treatment,
     inode: u64,
     /// Of a file that grows: its length in the freeze.
     length: Option<u64>,
@@ -95,20 +99,32 @@ impl Links {
             }
             let path = folder.under(&self.from);
             let still = deadline.is_some();
-            let Some(entries) = if_there(&path, fs::read_dir(&path), still)? else { continue };
-            if !self.folders.contains_key(&folder) {
-                let Some(metadata) = if_there(&path, fs::metadata(&path), still)? else { continue };
-                self.make(&folder, &metadata)?;
-            }
-            let mut known = self.folders.remove(&folder).unwrap_or_default();
-            known.look = self.look;
+            let Some(metadata) = if_there(&path, fs::metadata(&path), still)? else { continue };
+            let stamp = stamp(&metadata);
+            let mut known = match self.folders.remove(&folder) {
+                Some(mut known) if still && known.stamp.is_some() && known.stamp == stamp => {
+                    self.take_again(&path, &folder.under(&self.to), &mut known)?;
+                    folders.extend(known.folders.iter().map(|name| folder.join(name)));
+                    self.folders.insert(folder, known);
+                    continue;
+                }
+                Some(known) => known,
+                None => {
+                    self.make(&folder, &metadata)?;
+                    Folder::default()
+                }
+            };
+            let entries = if_there(&path, fs::read_dir(&path), still)?;
+            (known.look, known.stamp) = (self.look, stamp);
+            known.folders.clear();
             let mut scratch = vec![];
-            for entry in entries {
+            for entry in entries.into_iter().flatten() {
                 let entry = at(&path, entry)?;
                 let (name, kind) = (entry.file_name(), at(&path, entry.file_type())?);
                 if kind.is_dir() {
                     if !name.to_str().is_some_and(layout::is_scratch) {
                         folders.push(folder.join(&name));
+                        known.folders.push(name);
                     }
                 } else if !kind.is_file() {
                     let why = "is no regular file; Perennial does not follow it, so its data would be missing";
@@ -120,6 +136,9 @@ impl Links {
                 } else {
                     scratch.extend(name.into_string().ok());
                 }
+            }
+            if !scratch.is_empty() {
+                known.stamp = None;
             }
             let switching = still && !scratch.is_empty() && {
                 let met = known.files.iter().filter(|(_, held)| held.look == self.look);
@@ -161,6 +180,7 @@ impl Links {
         still: bool,
     ) -> io::Result<()> {
         if treatment == Treatment::Copy && !still && !layout::is_counter(&name) {
+            known.stamp = None;
             return Ok(());
         }
         let place = |name: &OsStr| folder.join(name).under(&self.to);
@@ -170,11 +190,30 @@ impl Links {
             }
             return Ok(());
         }
-        let mut held = Held::default();
+        let mut held = Held { look: 0, treatment, inode: 0, length: None, stamp: None };
         if self.hold(&mut held, entry, treatment, still, &|| place(&name))? {
             held.look = self.look;
         }
         known.files.insert(name, held);
+        Ok(())
+    }
+
+    /// The same for all of a folder whose list is what it was.
+    fn take_again(&self, from: &Path, to: &Path, known: &mut Folder) -> io::Result<()> {
+        let last = std::mem::replace(&mut known.look, self.look);
+        for (name, held) in known.files.iter_mut().filter(|(_, held)| held.look == last) {
+            held.look = self.look;
+            if held.treatment == Treatment::Link {
+                continue;
+            }
+            let path = from.join(name);
+            let metadata = at(&path, fs::metadata(&path))?;
+            if held.treatment == Treatment::Grow {
+                held.length = Some(metadata.len());
+            } else {
+                copy(held, &metadata, &path, &to.join(name))?;
+            }
+        }
         Ok(())
     }
 
@@ -189,14 +228,8 @@ impl Links {
     ) -> io::Result<bool> {
         if treatment == Treatment::Copy {
             let Some(metadata) = if_there(&self.from, entry.metadata(), still)? else { return Ok(false) };
-            let stamp = stamp(&metadata);
-            if held.stamp.is_none() || held.stamp != stamp {
-                if if_there(&entry.path(), fs::copy(entry.path(), to()), still)?.is_none() {
-                    return Ok(false);
-                }
-                held.stamp = stamp;
-            }
-            return Ok(true);
+            let path = entry.path();
+            return Ok(if_there(&path, copy(held, &metadata, &path, &to()), still)?.is_some());
         }
         if held.inode != entry.ino() {
             let to = to();
@@ -241,6 +274,16 @@ impl Links {
         }
         Ok(lengths)
     }
+}
+
+/// Copies a file that is not known to be what it was when it was copied before.
+fn copy(held: &mut Held, metadata: &Metadata, from: &Path, to: &Path) -> io::Result<()> {
+    let stamp = stamp(metadata);
+    if held.stamp.is_none() || held.stamp != stamp {
+        fs::copy(from, to)?;
+        held.stamp = stamp;
+    }
+    Ok(())
 }
 
 /// `None` while it is too early to tell a change from this one.

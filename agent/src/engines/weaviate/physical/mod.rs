@@ -117,10 +117,6 @@ struct Moment {
 
 #[async_trait]
 impl FileBackup for Weaviate {
-    fn method(&self) -> &'static str {
-        "physical"
-    }
-
     async fn capture(&self, wish: &CaptureWish<'_>) -> Result<CapturedFiles, EngineError> {
         let told = |state| (wish.progress)(Step { state, done: None });
         let folder = self.folder()?;
@@ -150,7 +146,7 @@ impl FileBackup for Weaviate {
             tokio::task::spawn_blocking(move || checked(&root, lengths)).await.map_err(stopped)??;
         findings.extend(unchecked);
         let source = Source { root: capture, lengths, ctime_is_ours: true, ..Source::default() };
-        Ok(CapturedFiles { source, collections, paused: Some(paused), findings, remember: None })
+        Ok(CapturedFiles { source, collections, paused: Some(paused), findings, ..CapturedFiles::default() })
     }
 
     async fn release(&self) -> Result<(), EngineError> {
@@ -158,11 +154,11 @@ impl FileBackup for Weaviate {
         self.clear(&folder, &folder.beside("capture")?).await
     }
 
-    fn staging(&self, tag: &str) -> Result<PathBuf, EngineError> {
+    async fn staging(&self, tag: &str) -> Result<PathBuf, EngineError> {
         self.folder()?.staging(tag)
     }
 
-    fn local(&self) -> Option<PathBuf> {
+    async fn local(&self) -> Option<PathBuf> {
         self.data_dir.clone().filter(|d| d.is_dir())
     }
 

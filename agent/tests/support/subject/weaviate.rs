@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use perennial::engine::Engine;
-use perennial::engines::weaviate::{Options, Weaviate};
+use perennial::engines::weaviate::Weaviate;
 use perennial_shared::secret::Secret;
 use serde_json::{Value, json};
 
-use super::data::{fill, id, make_collection, object};
-use super::s3::S3;
-use super::subject::Subject;
-use super::weaviate::{API_KEY, WeaviateServer};
+use super::super::data::{fill, id, make_collection, object, send};
+use super::super::s3::S3;
+use super::super::weaviate::{API_KEY, WeaviateServer};
+use super::Subject;
 
 const COLLECTION: &str = "Row";
 const PAGE: usize = 1000;
@@ -33,9 +33,8 @@ impl WeaviateSubject {
         Self { server, method, client: reqwest::Client::builder().no_proxy().build().expect("a client") }
     }
 
-    fn product(url: &str, key: &str) -> Box<dyn Engine> {
-        let options = Options { host_name: Some("weaviate-0".into()), ..Options::default() };
-        Box::new(Weaviate::new(url, Some(&Secret::new(key)), options).expect("an address"))
+    fn product(&self, url: &str, key: &str) -> Box<dyn Engine> {
+        Box::new(Weaviate::new(url, Some(&Secret::new(key)), self.server.options()).expect("an address"))
     }
 
     async fn sent(&self, request: reqwest::RequestBuilder) -> bool {
@@ -51,8 +50,11 @@ impl Subject for WeaviateSubject {
 
     fn settings(&self) -> String {
         let (url, data) = (self.server.url(), self.server.data_dir());
-        let method = self.method;
-        format!("engine: weaviate\nmethod: {method}\nurl: {url}\nhost_name: weaviate-0\ndata_dir: {}", data.display())
+        let (method, service) = (self.method, self.server.service());
+        format!(
+            "engine: weaviate\nmethod: {method}\nurl: {url}\nhost_name: weaviate-0\ndata_dir: {}\n{service}",
+            data.display()
+        )
     }
 
     fn key(&self) -> &'static str {
@@ -60,11 +62,11 @@ impl Subject for WeaviateSubject {
     }
 
     fn engine(&self, key: Option<&str>) -> Box<dyn Engine> {
-        Self::product(&self.server.url(), key.unwrap_or(API_KEY))
+        self.product(&self.server.url(), key.unwrap_or(API_KEY))
     }
 
     fn nowhere(&self) -> Box<dyn Engine> {
-        Self::product("http://127.0.0.1:9", API_KEY)
+        self.product("http://127.0.0.1:9", API_KEY)
     }
 
     fn collection(&self) -> &'static str {
@@ -92,7 +94,7 @@ impl Subject for WeaviateSubject {
         let (mut rows, mut after) = (BTreeSet::new(), String::new());
         loop {
             let url = format!("{}/v1/objects?class={COLLECTION}&limit={PAGE}&after={after}", self.server.url());
-            let page: Value = super::data::send("GET", &url, None).await;
+            let page: Value = send("GET", &url, None).await;
             let objects = page["objects"].as_array().expect("a list").clone();
             for found in &objects {
                 let title = found["properties"]["title"].as_str().expect("a title");
