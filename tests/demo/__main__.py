@@ -31,12 +31,9 @@ ENDPOINTS = ["elastic_ip", "network_interface", "private_ip"]
 TICKS_PER_MINUTE = 20  # of the lifecycle function's schedule; one on AWS
 
 
-# What is real of the engine.
-REAL = {
-    "weaviate": "Weaviate",
-    "qdrant": "Qdrant's storage engine, behind a small REST server that stands in for Qdrant's own",
-    "redis": "Redis",
-}
+# What is real of the engine, and what is not.
+REAL = {"weaviate": "Weaviate", "qdrant": "Qdrant's storage engine", "redis": "Redis"}
+STANDS_IN = {"qdrant": ["A small REST server around Qdrant's engine stands in for Qdrant's own."]}
 
 
 def main() -> int:
@@ -68,9 +65,10 @@ def needed(engine: str) -> list[Path]:
 def run(console: Console, engine: str, endpoint: str | None) -> int:
     console.plain(
         f"Perennial: a dead {engine.title()} instance comes back with its data, then its address.",
-        f"Real: {REAL[engine]}; an S3 server, the Lambda functions, the agent, the templates.",
-        "Simulated: EC2 and the rest of AWS; an instance is a folder and its processes, the stable address one of this",
-        "machine. It takes about a minute.",
+        f"Real: {REAL[engine]}, an S3 server, the Lambda functions, the agent, the templates. Simulated: EC2 and the rest",
+        "of AWS; an instance is a folder and its processes, the stable address one of this machine.",
+        *STANDS_IN.get(engine, []),
+        "It takes about a minute.",
     )
     timing = Timing(schedule_speed=TICKS_PER_MINUTE)
     with ThreadPoolExecutor(1) as background, LocalCloud(engine=engine, timing=timing) as cloud:

@@ -51,5 +51,5 @@ def shown(name: str, replacement: Replacement) -> str:
     if value is None:
         return "-"
     if name == "backup_bytes":
-        return f"{value / 1e6:.1f}"
+        return f"{value / 1e6:.2f}"
     return f"{value:.1f}" if isinstance(value, float) else f"{value}"
