@@ -16,7 +16,7 @@ export CARGO_TERM_COLOR ?= auto
 
 say = @printf '\n== %s\n' "$(1)"
 
-.PHONY: help demo test lint unit e2e bench build build-release setup setup-demo setup-lint setup-bench clean-cache
+.PHONY: help demo test lint unit e2e bench bench-engines build build-release setup setup-demo setup-lint setup-bench clean-cache
 
 help:
 	@echo 'make demo    a dead Redis instance comes back with its data, then its address (first run: installs and compiles, ~15 min)'
@@ -26,6 +26,7 @@ help:
 	@echo 'make unit    only the Rust tests: unit, property, conformance, the agent against real engines'
 	@echo 'make e2e     only the end-to-end tests on the local cloud'
 	@echo 'make bench   the archive engine beside restic, rclone, s5cmd and shell scripts (~40 min; QUICK=1: ~3 min); docs/benchmarks/'
+	@echo 'make bench-engines  each engine by each method: pauses, seconds and bytes of 100,000 rows (~15 min)'
 	@echo 'Everything they install is in $(CACHE); `make clean-cache` removes it.'
 
 demo: setup-demo build
@@ -82,6 +83,12 @@ e2e: setup build
 bench: setup-bench build-release
 	$(call say,benchmark: the archive engine beside other systems)
 	cd tests && $(PYTHON) -m bench $(if $(QUICK),--quick) $(BENCH)
+
+# The conformance suite with 100,000 rows (ROWS) and the program as it is released: pauses, seconds, bytes of each engine and method.
+bench-engines: setup build-release
+	$(call say,conformance: every engine by every method)
+	PERENNIAL_ROWS=$(or $(ROWS),100000) PERENNIAL_PROGRAM=$(CARGO_TARGET_DIR)/release/perennial \
+	  cargo test --locked -p perennial --test conformance -- --nocapture --test-threads 1
 
 clean-cache:
 	rm -rf $(CACHE)

@@ -1,7 +1,7 @@
 //! One suite for every engine and every method of capturing it: real engines, the real program, a real S3 server.
 //!
-//! `PERENNIAL_ROWS=100000 cargo test -p perennial --release --test conformance -- --nocapture --test-threads 1` prints the report with
-//! figures that mean something; in `make test` the same is done with few rows, for right or wrong only.
+//! In `make test` with few rows, for right or wrong only; `make bench-engines` prints the report of 100,000 rows, by the program as it
+//! is released.
 
 mod support;
 

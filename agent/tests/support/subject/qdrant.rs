@@ -12,7 +12,7 @@ use super::super::qdrant::{API_KEY, QdrantServer, point, send};
 use super::Subject;
 
 const COLLECTION: &str = "rows";
-const SIZE: u64 = 16;
+const SIZE: u64 = 128;
 
 /// A Qdrant with the collection `rows`.
 pub struct QdrantSubject {

@@ -8,13 +8,14 @@ use perennial::engines::weaviate::Weaviate;
 use perennial_shared::secret::Secret;
 use serde_json::{Value, json};
 
-use super::super::data::{fill, id, make_collection, object, send};
+use super::super::data::{id, make_collection, object, send, vector};
 use super::super::s3::S3;
 use super::super::weaviate::{API_KEY, WeaviateServer};
 use super::Subject;
 
 const COLLECTION: &str = "Row";
 const PAGE: usize = 1000;
+const SIZE: u64 = 128;
 
 /// A Weaviate with the collection `Row`.
 pub struct WeaviateSubject {
@@ -40,6 +41,10 @@ impl WeaviateSubject {
     async fn sent(&self, request: reqwest::RequestBuilder) -> bool {
         request.bearer_auth(API_KEY).send().await.is_ok_and(|answer| answer.status().is_success())
     }
+}
+
+fn row_object(row: u64) -> Value {
+    object(COLLECTION, row, &json!({ "vector": vector(row, SIZE) }))
 }
 
 #[async_trait]
@@ -78,12 +83,18 @@ impl Subject for WeaviateSubject {
     }
 
     async fn load(&self, rows: std::ops::Range<u64>) {
-        fill(&self.server.url(), COLLECTION, rows, json!({})).await;
+        for some in rows.collect::<Vec<_>>().chunks(500) {
+            let objects: Vec<_> = some.iter().map(|row| row_object(*row)).collect();
+            let url = format!("{}/v1/batch/objects", self.server.url());
+            let answer = send("POST", &url, Some(json!({ "objects": objects }))).await;
+            for object in answer.as_array().expect("a list") {
+                assert!(object["result"]["errors"].is_null(), "{object}");
+            }
+        }
     }
 
     async fn write(&self, row: u64) -> bool {
-        let object = object(COLLECTION, row, &json!({}));
-        self.sent(self.client.post(format!("{}/v1/objects", self.server.url())).json(&object)).await
+        self.sent(self.client.post(format!("{}/v1/objects", self.server.url())).json(&row_object(row))).await
     }
 
     async fn delete(&self, row: u64) -> bool {
