@@ -4,8 +4,10 @@ CACHE := $(or $(PERENNIAL_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/perennia
 export PERENNIAL_CACHE := $(CACHE)
 # Outside the clone, so that a fresh clone does not compile the AWS SDK again.
 export CARGO_TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CACHE)/target)
-# The demo's kind of stable address: elastic_ip, network_interface or private_ip.
-ENDPOINT ?= elastic_ip
+# The demo's engine: redis, qdrant or weaviate. Its kind of stable address: elastic_ip, network_interface or private_ip; each engine
+# has its own unless one is named.
+ENGINE ?= redis
+ENDPOINT ?=
 PYTHON := $(CACHE)/venv/bin/python
 # Ours first, so that the pinned versions are the ones that run.
 export PATH := $(CACHE)/bin:$(PATH)
@@ -14,27 +16,31 @@ export CARGO_TERM_COLOR ?= auto
 
 say = @printf '\n== %s\n' "$(1)"
 
-.PHONY: help demo test lint unit e2e bench bench-engines build build-release setup setup-lint setup-bench clean-cache
+.PHONY: help demo test lint unit e2e bench bench-engines build build-release setup setup-demo setup-lint setup-bench clean-cache
 
 help:
-	@echo 'make demo    a dead Weaviate instance comes back with its data, then its address (first run: installs and compiles, ~20 min)'
+	@echo 'make demo    a dead Redis instance comes back with its data, then its address (first run: installs and compiles, ~15 min)'
+	@echo '             ENGINE=qdrant or ENGINE=weaviate (~4 min more): another database; ENDPOINT=...: another kind of address'
 	@echo 'make test    format, lints, licences, unit, property, conformance and end-to-end tests (what CI runs)'
 	@echo 'make lint    only format, clippy, licences, unused dependencies, Python, shell, templates'
-	@echo 'make unit    only the Rust tests: unit, property, conformance, the agent against a real Weaviate'
+	@echo 'make unit    only the Rust tests: unit, property, conformance, the agent against real engines'
 	@echo 'make e2e     only the end-to-end tests on the local cloud'
 	@echo 'make bench   the archive engine beside restic, rclone, s5cmd and shell scripts (~40 min; QUICK=1: ~3 min); docs/benchmarks/'
 	@echo 'make bench-engines  each engine by each method: pauses, seconds and bytes of 100,000 rows (~15 min)'
 	@echo 'Everything they install is in $(CACHE); `make clean-cache` removes it.'
 
-demo: setup build
+demo: setup-demo build
 	$(call say,demo: a dead instance comes back with its data then its address)
-	cd tests && $(PYTHON) -m demo --endpoint $(ENDPOINT)
+	cd tests && $(PYTHON) -m demo --engine $(ENGINE) $(if $(ENDPOINT),--endpoint $(ENDPOINT))
 
 test: lint unit e2e
 	$(call say,all checks passed)
 
 setup:
 	@tests/setup
+
+setup-demo:
+	@tests/setup --for $(ENGINE)
 
 setup-lint:
 	@tests/setup --lint-tools
@@ -61,12 +67,12 @@ lint: setup-lint
 	cargo machete
 	$(call say,Python and shell)
 	$(CACHE)/venv/bin/ruff check tests && $(CACHE)/venv/bin/ruff format --check tests
-	$(CACHE)/venv/bin/shellcheck infra/user-data.sh infra/second-interface.sh tests/local_cloud/user_data.sh .ci/run && echo 'shell: no findings'
+	$(CACHE)/venv/bin/shellcheck infra/user-data.sh infra/second-interface.sh tests/local_cloud/user_data/*.sh .ci/run && echo 'shell: no findings'
 	$(call say,templates)
 	$(CACHE)/venv/bin/cfn-lint infra/template.yaml infra/group.yaml && echo 'templates: no findings'
 
 unit: setup
-	$(call say,Rust tests: unit property conformance and the agent against a real Weaviate)
+	$(call say,Rust tests: unit property conformance and the agent against real engines)
 	cargo test --locked --workspace
 
 e2e: setup build

@@ -1,4 +1,4 @@
-"""A deployed target for end-to-end tests: the real functions, the real agent, a real Weaviate with rows in it."""
+"""A deployed target for end-to-end tests: the real functions, the real agent, a database of the cloud's engine with rows in it."""
 
 from __future__ import annotations
 
@@ -7,21 +7,23 @@ import json
 import random
 import threading
 import uuid
+from array import array
 
-import requests
-
+from clients import CLIENTS, Client, Refused, Row, connect
 from local_cloud import LocalCloud
 from local_cloud.cloud import built
 from local_cloud.waiting import wait_for
 
 FUNCTIONS = {f"{name.title()}Function": built(name) for name in ("lifecycle", "backup", "verify", "alert")}
-COLLECTION = "Row"
+COLLECTION, DIMENSIONS = "Row", 32
 
 
 class Target:
-    """One database with Perennial deployed around it. Rows are numbered; row n has a vector made from n."""
+    """One database with Perennial deployed around it. Rows are numbered; row n has a vector made from n, where there are
+    vectors.
+    """
 
-    def __init__(self, cloud: LocalCloud, endpoint: str = "elastic_ip", **settings: object) -> None:
+    def __init__(self, cloud: LocalCloud, endpoint: str | None = None, **settings: object) -> None:
         self.cloud = cloud
         self.database = cloud.create_database_stack(heartbeat=300, endpoint=endpoint)
         text = self.database.settings(**settings)
@@ -31,46 +33,41 @@ class Target:
 
     # ---- the client's side -------------------------------------------------------------------------------------------
 
-    def call(self, method: str, path: str, body: object = None, timeout: float = 10) -> requests.Response:
-        """Through the stable address, as a client does."""
-        head = {"Authorization": f"Bearer {self.database.api_key}"}
-        return requests.request(method, self.database.url + path, json=body, headers=head, timeout=timeout)
+    def client(self, timeout: float = 10) -> Client:
+        """Through the stable address. Each call here has one of its own: several threads make them."""
+        return connect(self.cloud.engine.name, self.database.url, self.database.api_key, COLLECTION, timeout)
 
     def load(self, first: int, last: int) -> None:
-        """Rows first..last, acknowledged one by one."""
+        """Rows first..last, acknowledged."""
+        client = self.client(timeout=60)
         if first == 1:
-            schema = {"class": COLLECTION, "vectorizer": "none", "properties": [{"name": "n", "dataType": ["int"]}]}
-            self.call("POST", "/v1/schema", schema).raise_for_status()
-        answer = self.call("POST", "/v1/batch/objects", {"objects": [row(n) for n in range(first, last + 1)]}, 60)
-        answer.raise_for_status()
-        failed = [o["result"]["errors"] for o in answer.json() if o.get("result", {}).get("errors")]
-        assert not failed, failed[:3]
+            client.create_collection(DIMENSIONS)
+        client.write([self.row(n) for n in range(first, last + 1)])
 
     def write(self, n: int) -> bool:
         """Whether the write of row n was acknowledged."""
         try:
-            return self.call("POST", "/v1/objects", row(n), 5).status_code == 200
-        except requests.RequestException:
+            self.client(timeout=5).write([self.row(n)])
+        except Refused:
             return False
+        return True
 
     def rows(self) -> set[int]:
-        """Every row that a client can read."""
-        found, after = set(), ""
-        while True:
-            page = self.call("GET", f"/v1/objects?class={COLLECTION}&limit=500&after={after}", timeout=30)
-            page.raise_for_status()
-            objects = page.json()["objects"]
-            if not objects:
-                return found
-            found.update(o["properties"]["n"] for o in objects)
-            after = objects[-1]["id"]
+        """Every row that a client can read; each must be as it was written."""
+        found = {int(row.name): row for row in self.client(timeout=30).rows()}
+        changed = [n for n, row in found.items() if row != self.row(n)]
+        assert not changed, f"rows that came back changed: {changed[:10]}"
+        return set(found)
 
-    def nearest(self, n: int) -> list[int]:
-        """The rows whose vectors are nearest to that of row n."""
-        query = f"{{Get{{{COLLECTION}(limit:5 nearVector:{{vector:{json.dumps(row(n)['vector'])}}}){{n}}}}}}"
-        answer = self.call("POST", "/v1/graphql", {"query": query}).json()
-        assert not answer.get("errors"), answer
-        return [o["n"] for o in answer["data"]["Get"][COLLECTION]]
+    def ask(self, n: int) -> list[int]:
+        """The rows whose vectors are nearest to that of row n, or whose names begin like its name."""
+        client, row = self.client(), self.row(n)
+        return [int(answer.name) for answer in client.ask(row.vector if client.searches else row.name, 5)]
+
+    def row(self, n: int) -> Row:
+        chance, dimensions = random.Random(n), DIMENSIONS if CLIENTS[self.cloud.engine.name].searches else 0
+        vector = array("f", (chance.gauss(0, 1) for _ in range(dimensions)))
+        return Row(str(uuid.uuid5(uuid.NAMESPACE_URL, f"row/{n}")), str(n), f"row {n}", vector)
 
     # ---- what happens to it ------------------------------------------------------------------------------------------
 
@@ -86,10 +83,7 @@ class Target:
             serving = [i for i, s in self.database.members().items() if s == "InService" and i not in other_than]
             if not serving or self.database.holder() not in serving:
                 return None
-            try:
-                return serving[0] if self.call("GET", "/v1/.well-known/ready", timeout=2).status_code == 200 else None
-            except requests.RequestException:
-                return None
+            return serving[0] if self.client(timeout=2).is_ready() else None
 
         return wait_for("an instance in service that answers at the address", ready, limit, 0.2)
 
@@ -139,7 +133,7 @@ class Target:
         return [k.split("/")[1] for k in self.keys(f"runs/{prefix}") if k.endswith("/result.json")]
 
     def pointer(self) -> dict:
-        return self.record("latest_weaviate_backup.manifest.json")
+        return self.record(self.database.pointer)
 
     def subjects(self) -> list[str]:
         return [mail.subject for mail in self.cloud.mail]
@@ -177,13 +171,3 @@ class Writer:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join(30)
-
-
-def row(n: int) -> dict:
-    chance = random.Random(n)
-    return {
-        "class": COLLECTION,
-        "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"row/{n}")),
-        "properties": {"n": n},
-        "vector": [chance.gauss(0, 1) for _ in range(32)],
-    }

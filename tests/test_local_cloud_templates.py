@@ -9,10 +9,12 @@ import pytest
 from local_cloud import Timing, wait_for
 from local_cloud.policies import allowed
 from local_cloud.template import TemplateError
+from local_cloud.template import read as read_template
 
 HERE = Path(__file__).parent / "local_cloud"
 ECHO, ECHO_STACK = HERE / "echo_function.py", HERE / "echo.yaml"
 PERENNIAL = Path(__file__).parents[1] / "infra" / "template.yaml"
+GROUP = PERENNIAL.with_name("group.yaml")
 FUNCTIONS = ("LifecycleFunction", "BackupFunction", "VerifyFunction", "AlertFunction")
 
 POLICY = {
@@ -136,3 +138,10 @@ def test_this_projects_template_is_deployed_whole(make_cloud):
     cloud.fire("perennial-docs-backup")
     wait_for("the backup function", lambda: [i for i in cloud.invocations if i.function == "perennial-docs-backup"])
     assert cloud.delivery.lost == []
+
+
+def test_the_group_carries_a_true_copy_of_the_user_data():
+    [*_, copy] = read_template(GROUP)["Resources"]["LaunchTemplate"]["Properties"]["LaunchTemplateData"]["UserData"][
+        "Fn::Base64"
+    ]["Fn::Join"][1]
+    assert copy == GROUP.with_name("user-data.sh").read_text()

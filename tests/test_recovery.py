@@ -36,15 +36,13 @@ def test_the_backup_is_whole_verified_and_measured(target: Target) -> None:
 
 
 def test_a_dead_instance_comes_back_with_its_data_then_its_address(target: Target) -> None:
-    answers = [target.nearest(n) for n in (7, 77, 177)]
+    answers = [target.ask(n) for n in (7, 77, 177)]
     generation = target.pointer()["generation"]
     dead = target.kill()
     new = target.served(other_than=(dead,))
     assert target.rows() == set(range(1, 201)), "exactly what was backed up"
-    assert [[n for n in target.nearest(n) if n <= 200] for n in (7, 77, 177)] == [
-        target.nearest(n) for n in (7, 77, 177)
-    ]
-    assert [target.nearest(n)[0] for n in (7, 77, 177)] == [a[0] for a in answers]
+    assert [[n for n in target.ask(n) if n <= 200] for n in (7, 77, 177)] == [target.ask(n) for n in (7, 77, 177)]
+    assert [target.ask(n)[0] for n in (7, 77, 177)] == [a[0] for a in answers]
     pointer = target.pointer()
     assert (pointer["owner"], pointer["generation"]) == (new, generation + 1)
     target.assert_restorable()

@@ -11,57 +11,70 @@ import logging
 import shutil
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from clients import CLIENTS, Refused
 from local_cloud import LocalCloud, Timing
 from local_cloud.cloud import CACHE, built
+from local_cloud.engines import ENGINES
 
 from .console import Console
 from .corpus import Document, documents
 from .embed import Embedder
+from .questions import Question, by_meaning, by_name
 from .story import FUNCTIONS, Story
-from .weaviate_client import Refused
 
 LOGS = CACHE / "demo" / "logs"
 ENDPOINTS = ["elastic_ip", "network_interface", "private_ip"]
 TICKS_PER_MINUTE = 20  # of the lifecycle function's schedule; one on AWS
 
 
+# What is real of the engine, and what is not.
+REAL = {"weaviate": "Weaviate", "qdrant": "Qdrant's storage engine", "redis": "Redis"}
+STANDS_IN = {"qdrant": ["A small REST server around Qdrant's engine stands in for Qdrant's own."]}
+
+
 def main() -> int:
     arguments = argparse.ArgumentParser(prog="demo")
-    arguments.add_argument("--endpoint", choices=ENDPOINTS, default=ENDPOINTS[0], help="the kind of stable address")
+    arguments.add_argument("--engine", choices=[*ENGINES], default="redis", help="the database")
+    arguments.add_argument("--endpoint", choices=ENDPOINTS, help="the kind of stable address; default: the engine's")
     options = arguments.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if missing := [p for p in needed() if not p.is_file()]:
+    if missing := [p for p in needed(options.engine) if not p.is_file()]:
         print(
-            f"demo: {', '.join(map(str, missing))} missing; run `make demo`, which builds and installs them",
+            f"demo: {', '.join(map(str, missing))} missing; run `make demo ENGINE={options.engine}`, which builds and "
+            "installs them",
             file=sys.stderr,
         )
         return 1
     console = Console()
     try:
-        return run(console, options.endpoint)
+        return run(console, options.engine, options.endpoint)
     except KeyboardInterrupt:
         console.bad("Interrupted; everything was stopped and removed.")
         return 130
 
 
-def needed() -> list[Path]:
-    return [*(built(program) for program in ("perennial", *FUNCTIONS.values())), CACHE / "bin" / "weaviate-server"]
+def needed(engine: str) -> list[Path]:
+    ours = [built(program) for program in ("perennial", *FUNCTIONS.values())]
+    return [*ours, *(CACHE / "bin" / program for program in ENGINES[engine].programs)]
 
 
-def run(console: Console, endpoint: str) -> int:
+def run(console: Console, engine: str, endpoint: str | None) -> int:
     console.plain(
-        "Perennial: a dead Weaviate instance comes back with its data, then its address.",
-        "Real: Weaviate, an S3 server, the Lambda functions, the agent, the templates. Simulated: EC2 and the rest of AWS;",
-        "an instance is a folder and its processes, the stable address one of this machine. It takes about a minute.",
+        f"Perennial: a dead {engine.title()} instance comes back with its data, then its address.",
+        f"Real: {REAL[engine]}, an S3 server, the Lambda functions, the agent, the templates. Simulated: EC2 and the rest",
+        "of AWS; an instance is a folder and its processes, the stable address one of this machine.",
+        *STANDS_IN.get(engine, []),
+        "It takes about a minute.",
     )
-    embedder = Embedder(CACHE / "demo" / "embeddings")
-    with ThreadPoolExecutor(1) as background, LocalCloud(timing=Timing(schedule_speed=TICKS_PER_MINUTE)) as cloud:
+    timing = Timing(schedule_speed=TICKS_PER_MINUTE)
+    with ThreadPoolExecutor(1) as background, LocalCloud(engine=engine, timing=timing) as cloud:
         quieten(cloud)
-        story = Story(cloud, console, background.submit(corpus, embedder), embedder, endpoint)
+        texts, questions = data(engine)
+        story = Story(cloud, console, background.submit(texts), questions, endpoint)
         try:
             story.tell()
         except (AssertionError, Refused) as problem:
@@ -76,7 +89,15 @@ def run(console: Console, endpoint: str) -> int:
     return verdict(console, story.differences)
 
 
-def corpus(embedder: Embedder) -> list[tuple[Document, Sequence[float]]]:
+def data(engine: str) -> tuple[Callable[[], list[tuple[Document, Sequence[float]]]], list[Question]]:
+    """What is loaded, which takes a while, and what is asked."""
+    if not CLIENTS[engine].searches:
+        return lambda: [(document, ()) for document in documents()], by_name()
+    embedder = Embedder(CACHE / "demo" / "embeddings")
+    return lambda: embedded(embedder), by_meaning(embedder)
+
+
+def embedded(embedder: Embedder) -> list[tuple[Document, Sequence[float]]]:
     found = documents()
     return list(zip(found, embedder.cached([f"{d.name}\n{d.text}" for d in found]), strict=True))
 

@@ -11,17 +11,19 @@ from array import array
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
+from clients import CLIENTS, Client, Row, connect
 from local_cloud import LocalCloud
 from local_cloud.cloud import REPOSITORY, built
 
 from .console import Console
 from .corpus import Document
-from .embed import Embedder
+from .questions import Question
 from .table import Replacement, table
-from .user import COLLECTION, QUESTIONS, Findings, User
+from .user import Findings, User
 from .watch import Watch, outcome, seconds
-from .weaviate_client import Row
-from .writer import Writer
+from .writer import Reader, Writer
+
+COLLECTION = "Docstring"
 
 FUNCTIONS = {
     "LifecycleFunction": "lifecycle",
@@ -33,13 +35,16 @@ LATE_ROWS = 25  # written between the backup and the death
 NOTES = 100  # of the client that never stops, before and again after the planned replacement
 PATIENCE = 180  # seconds for anything that the cloud does
 
-Corpus = Future[list[tuple[Document, Sequence[float]]]]
+Corpus = Future[list[tuple[Document, Sequence[float]]]]  # without vectors where the engine does not search them
 
 
 class Story:
-    def __init__(self, cloud: LocalCloud, console: Console, corpus: Corpus, embedder: Embedder, endpoint: str) -> None:
-        self.cloud, self.console, self.corpus, self.embedder = cloud, console, corpus, embedder
-        self.endpoint = endpoint
+    def __init__(
+        self, cloud: LocalCloud, console: Console, corpus: Corpus, questions: list[Question], endpoint: str | None
+    ) -> None:
+        self.cloud, self.console, self.corpus, self.questions = cloud, console, corpus, questions
+        self.endpoint, self.engine = endpoint, cloud.engine.name
+        self.title, self.kind = self.engine.title(), CLIENTS[self.engine]
         self.differences: list[str] = []
         self.died, self.planned = Replacement(), Replacement()
 
@@ -73,24 +78,30 @@ class Story:
         began = time.monotonic()
         self.database.set_capacity(1)
         self.instance = self.watch.until("in service", since=began, limit=PATIENCE).about
-        self.user = User(self.database.url, self.database.api_key, self.embedder, self.console)
-        self.user.client.create_collection()
-        self.user.tell(f"made the collection {COLLECTION} at {self.user.url}, the {self.database.kind_of_address}")
+        self.user = User(self.connect, self.questions, self.console)
+        self.wait_for("an answer through the address", self.user.client.is_ready)
+        self.user.tell(f"is answered at {self.database.url}, the {self.database.kind_of_address}")
+        if self.kind.searches:
+            self.user.client.create_collection(len(self.questions[0].asked))
+            self.user.tell(f"made the collection {COLLECTION}")
+
+    def connect(self) -> Client:
+        return connect(self.engine, self.database.url, self.database.api_key, COLLECTION)
 
     def load(self) -> None:
         self.console.chapter("Load the docstrings of Python's standard library, through the stable address")
         rows = [Row(d.id, d.name, d.text, array("f", vector)) for d, vector in self.corpus.result()]
+        self.dimensions = len(rows[0].vector)
         self.late = rows[:: len(rows) // LATE_ROWS][:LATE_ROWS]
         kept_back = {row.id for row in self.late}
         self.user.write([row for row in rows if row.id not in kept_back])
         count = self.user.client.count()
-        self.user.tell(
-            f"wrote {len(self.user.acknowledged)} rows, each a text and its embedding; Weaviate counts {count}"
-        )
-        self.same("rows that Weaviate counts", len(self.user.acknowledged), count)
+        what = "a text and its embedding" if self.kind.searches else "a name and a text"
+        self.user.tell(f"wrote {len(self.user.acknowledged)} rows, each {what}; {self.title} counts {count}")
+        self.same(f"rows that {self.title} counts", len(self.user.acknowledged), count)
 
     def ask(self) -> None:
-        self.console.chapter("Ask by meaning")
+        self.console.chapter("Ask by meaning" if self.kind.searches else "Ask by name")
         self.user.ask()
         self.user.show()
 
@@ -105,12 +116,12 @@ class Story:
         self.cloud.fire(f"perennial-{self.database.name}-verify")
         self.verdict(result["backup_id"], fired)
         self.backed_up = dict(self.user.acknowledged)
-        self.same("rows in the backup", len(self.backed_up), result["objects"])
+        self.same("objects in the backup", len(self.backed_up) + self.kind.bookkeeping, result["objects"])
 
     def write_more(self) -> None:
         self.console.chapter(f"Write {LATE_ROWS} rows more, which are in no backup yet")
         self.user.write(self.late)
-        self.user.tell(f"Weaviate counts {self.user.client.count()} rows")
+        self.user.tell(f"{self.title} counts {self.user.client.count()} rows")
         self.console.plain(
             f"  An unplanned loss will lose exactly these {LATE_ROWS}: the journal that saves them is to come."
         )
@@ -133,13 +144,15 @@ class Story:
         self.user.write(self.late)
         self.user.tell(f"wrote the {LATE_ROWS} lost rows again, as the first e-mail says")
         self.user.ask()
-        with Writer(self.user.connect(), self.user.tell) as writer:
+        with (
+            Writer(self.connect(), self.dimensions, self.user.tell) as writer,
+            Reader(self.connect(), self.questions[0]) as reader,
+        ):
             self.notes(writer, NOTES)
-            self.user.connect()
             self.terminate_through_the_group()
             self.notes(writer, len(writer.acknowledged) + NOTES)
         self.user.tell(f"stopped after {len(writer.acknowledged)} acknowledged notes")
-        self.planned.writes_refused = writer.longest_refusal
+        self.planned.writes_refused, self.planned.reads_refused = writer.longest_refusal, reader.longest_refusal
         self.user.acknowledged.update(writer.acknowledged)
         self.look(self.user.acknowledged, self.planned)
 
@@ -172,7 +185,7 @@ class Story:
         self.user.connect()
         self.wait_for("an answer through the address", self.user.is_answered)
         serving = time.monotonic() - began
-        self.user.tell(f"{self.user.url} answers again")
+        self.user.tell(f"{self.database.url} answers again")
         self.instance = self.watch.until("in service", lambda new: new != old, since=began, limit=PATIENCE).about
         self.watch.until("mail", lambda subject: "restored and serving" in subject, since=began, limit=PATIENCE)
         self.same("holder of the address", self.instance, self.database.holder())
@@ -182,11 +195,11 @@ class Story:
         found = self.user.look(expected)
         measured.rows_before, measured.rows_after = len(self.user.acknowledged), len(found.rows)
         measured.lost_otherwise = len(found.missing)
-        measured.same_answers = f"{found.same_answers} of {len(QUESTIONS)}"
+        measured.same_answers = f"{found.same_answers} of {len(self.questions)}"
         self.same("acknowledged rows lost", 0, len(found.missing))
         self.same("rows that came back changed", 0, len(found.changed))
         self.same("rows that nobody wrote", 0, len(found.rows.keys() - self.user.acknowledged.keys()))
-        self.same("questions answered as before", len(QUESTIONS), found.same_answers)
+        self.same("questions answered as before", len(self.questions), found.same_answers)
         return found
 
     def nothing_unwanted(self) -> None:

@@ -11,6 +11,7 @@ class Replacement:
 
     death_to_serving: float | None = None  # seconds, from the death to an answer through the address
     writes_refused: float | None = None  # seconds, the longest stretch
+    reads_refused: float | None = None
     backup: float = 0  # seconds
     restore: float = 0  # seconds
     backup_bytes: int = 0
@@ -24,6 +25,7 @@ class Replacement:
 LABELS = {
     "death_to_serving": "seconds from death to serving",
     "writes_refused": "seconds of refused writes",
+    "reads_refused": "seconds of refused reads",
     "backup": "backup, seconds",
     "restore": "restore, seconds",
     "backup_bytes": "backup, MB",
@@ -49,5 +51,5 @@ def shown(name: str, replacement: Replacement) -> str:
     if value is None:
         return "-"
     if name == "backup_bytes":
-        return f"{value / 1e6:.1f}"
+        return f"{value / 1e6:.2f}"
     return f"{value:.1f}" if isinstance(value, float) else f"{value}"

@@ -5,25 +5,14 @@ Reaches the database only through its address, as any client does.
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from .console import Console
-from .embed import Embedder
-from .weaviate_client import Answer, Refused, Row, Weaviate
+from clients import Answer, Client, Refused, Row
 
-COLLECTION = "Docstring"
-QUESTIONS = [
-    "Which function parses an ISO date string?",
-    "How do I find the median of a list of numbers?",
-    "How do I compress a file with gzip?",
-    "How do I send an e-mail over SMTP?",
-    "How do I sort a graph of dependencies topologically?",
-    "How do I decode base64 data?",
-    "How do I read the rows of a CSV file?",
-    "How do I walk through all files below a folder?",
-]
+from .console import Console
+from .questions import Question
+
 ANSWERS, SHOWN = 10, 3
 BATCH = 250
 
@@ -39,16 +28,15 @@ class Findings:
 
 
 class User:
-    def __init__(self, url: str, api_key: str, embedder: Embedder, console: Console) -> None:
-        self.url, self._api_key, self._console = url, api_key, console
+    def __init__(self, connect: Callable[[], Client], questions: Sequence[Question], console: Console) -> None:
+        self._connect, self.questions, self._console = connect, questions, console
         self.acknowledged: dict[str, Row] = {}
-        self._vectors = [array("f", vector) for vector in embedder(QUESTIONS)]
         self._answers: list[list[Answer]] = []
         self.connect()
 
-    def connect(self) -> Weaviate:
+    def connect(self) -> Client:
         """A new client, without the connections of the one before."""
-        self.client = Weaviate(self.url, self._api_key, COLLECTION)
+        self.client = self._connect()
         return self.client
 
     def tell(self, what: str) -> None:
@@ -75,20 +63,20 @@ class User:
     def show(self) -> None:
         """One question, and the answers of now."""
         answers = self._ask(0)[:SHOWN]
-        self.tell(f"asks: {QUESTIONS[0]}")
-        width = max(len(answer.name) for answer in answers)
-        self._console.rows([f"{a.distance:.3f}  {a.name:<{width}}  {a.text.splitlines()[0]}" for a in answers])
+        self.tell(f"asks: {self.questions[0].text}")
+        width = max((len(answer.name) for answer in answers), default=0)
+        self._console.rows([f"{distance(a)}{a.name:<{width}}  {a.text.splitlines()[0]}" for a in answers])
 
     def _ask_all(self) -> list[list[Answer]]:
-        return [self._ask(number) for number in range(len(QUESTIONS))]
+        return [self._ask(number) for number in range(len(self.questions))]
 
     def _ask(self, number: int) -> list[Answer]:
-        return self.client.nearest(self._vectors[number], ANSWERS)
+        return self.client.ask(self.questions[number].asked, ANSWERS)
 
     # ---- looking again -----------------------------------------------------------------------------------------------
 
     def look(self, expected: dict[str, Row]) -> Findings:
-        """Every row by its id, name, text and vector; every question by its answers and their distances."""
+        """Every row by its id, name, text and vector; every question by its answers, their order and their distances."""
         rows = {row.id: row for row in self.client.rows()}
         missing = expected.keys() - rows.keys()
         changed = {i for i in expected.keys() & rows.keys() if expected[i] != rows[i]}
@@ -97,7 +85,10 @@ class User:
         )
         same = sum(before == after for before, after in zip(self._answers, self._ask_all(), strict=True))
         self.show()
-        self.tell(
-            f"{same} of {len(QUESTIONS)} questions have the same {ANSWERS} answers at the same distances as before"
-        )
+        how = "at the same distances" if self.client.searches else "in the same order"
+        self.tell(f"{same} of {len(self.questions)} questions have the same answers {how} as before")
         return Findings(rows, missing, changed, same)
+
+
+def distance(answer: Answer) -> str:
+    return "" if answer.distance is None else f"{answer.distance:.3f}  "

@@ -191,7 +191,8 @@ class Watch:
         elif who == "verify":
             report = invocation.result
             what = f"{report['verdict']}: {report['objects_good']} of {report['objects']} objects of "
-            what += f"{report['backup_id']} hashed, {report['bytes_read'] / 1e6:.1f} MB"
+            what += f"{report['backup_id']}, {megabytes(report['bytes_read'])} read"
+            what += f", part {report['subset']} of the data" if report.get("subset") else ""
             self._tell("verify", "; ".join([what, *report["findings"]]), "verified", report["backup_id"], report)
 
     def _on_mail(self, mail) -> None:
@@ -201,7 +202,7 @@ class Watch:
 def outcome(result: dict) -> str:
     if not result["ok"]:
         return f"{result['run']} failed: {result['error']['code']}: {result['error']['message']}"
-    return f"{result['run']} is done: {result['objects']} rows in the database, {seconds(result):.1f} s"
+    return f"{result['run']} is done: {result['objects']} objects in the database, {seconds(result):.1f} s"
 
 
 def seconds(result: dict) -> float:
@@ -215,4 +216,8 @@ def moment(text: str) -> float:
 
 
 def size(manifest: dict) -> str:
-    return f"{manifest['size_bytes'] / 1e6:.1f} MB"
+    return megabytes(manifest["size_bytes"])
+
+
+def megabytes(size: int) -> str:
+    return f"{size / 1e6:.2f} MB"

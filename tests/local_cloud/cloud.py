@@ -30,6 +30,7 @@ from .clock import Clock
 from .database import Database, create_database
 from .delivery import Delivery
 from .deploy import Stack, deploy
+from .engines import ENGINES
 from .events import EventBus
 from .functions import Functions
 from .machine import Machine
@@ -58,8 +59,8 @@ class LocalCloud:
     """Use as a context manager. One at a time in a process (moto's state is the process's); any number of processes
     side by side.
 
-    workdir: where instances, objects and logs live; a temporary folder when None. programs: what instances find in
-    their PATH.
+    workdir: where instances, objects and logs live; a temporary folder when None. engine: which database the
+    instances run. programs: what they find in their PATH, instead of the agent and the engine.
     """
 
     MARKER = "LOCAL_CLOUD"
@@ -69,19 +70,20 @@ class LocalCloud:
         self,
         workdir: str | Path | None = None,
         *,
+        engine: str = "weaviate",
         timing: Timing | None = None,
         programs: Sequence[Path] | None = None,
-        endpoint_port: int = 8080,
+        endpoint_port: int | None = None,
         s3_program: Path = CACHE / "bin" / "versitygw",
     ) -> None:
         self.id, self.timing = uuid.uuid4().hex, timing or Timing()
         self._owns_workdir = workdir is None
         self.workdir = Path(workdir or tempfile.mkdtemp(prefix="local-cloud-")).resolve()
         self.logs = self.workdir / "logs"
-        self.programs = (
-            list(programs) if programs is not None else [built("perennial"), CACHE / "bin" / "weaviate-server"]
-        )
-        self._endpoint_port, self._s3_program = endpoint_port, s3_program
+        self.engine = ENGINES[engine]
+        usual = [built("perennial"), *(CACHE / "bin" / name for name in self.engine.programs)]
+        self.programs = usual if programs is None else list(programs)
+        self._endpoint_port, self._s3_program = endpoint_port or self.engine.port, s3_program
         self.lock = threading.RLock()
         self._clients, self._clients_lock = {}, threading.Lock()
         # What a test looks at.

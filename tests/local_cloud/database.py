@@ -14,7 +14,6 @@ import yaml
 
 from .waiting import wait_for
 
-USER_DATA = Path(__file__).with_name("user_data.sh")
 GROUP_TEMPLATE = Path(__file__).parents[2] / "infra" / "group.yaml"
 
 
@@ -29,6 +28,9 @@ class Database:
     address: str  # what EC2 calls it; clients of this machine use `url`
     subnet: dict  # where its instances are launched
 
+    engine = property(lambda self: self.cloud.engine)
+    secret = property(lambda self: secret_name(self.name, self.engine.name))
+    pointer = property(lambda self: f"latest_{self.engine.name}_backup.manifest.json")  # its key below the prefix
     group = property(lambda self: self.name)
     kind_of_address = property(lambda self: self.endpoint["kind"].replace("_", " ").replace("ip", "IP"))
     document = property(lambda self: f"perennial-{self.name}")
@@ -37,7 +39,7 @@ class Database:
     @property
     def url(self) -> str:
         """The stable address that clients use."""
-        return f"http://{self.cloud.addresses.reach(self.address)}:{self.cloud.addresses.port}"
+        return f"{self.engine.scheme}://{self.cloud.addresses.reach(self.address)}:{self.cloud.addresses.port}"
 
     @property
     def allocation_id(self) -> str:
@@ -48,12 +50,10 @@ class Database:
         return yaml.safe_dump(
             {
                 "name": self.name,
-                "engine": "weaviate",
-                "url": "http://127.0.0.1:8080",
-                "host_name": "weaviate-0",
-                "api_key": {
-                    "secret": f"perennial/{self.name}/weaviate-api-key"
-                },  # no data_dir: each instance has a folder of its own
+                "engine": self.engine.name,
+                # Neither url nor data_dir: each instance has a port and a folder of its own.
+                "api_key": {"secret": self.secret},
+                **self.engine.settings,
                 "repository": {"url": f"s3://{self.bucket}/{self.prefix}", "region": self.cloud.region},
                 "auto_scaling": {
                     "group": self.group,
@@ -150,28 +150,34 @@ class Database:
         )
 
 
+def secret_name(target: str, engine: str) -> str:
+    return f"perennial/{target}/{engine}-api-key"
+
+
 def create_database(
     cloud,
     name: str = "docs",
     *,
     capacity: int = 0,
     bucket: str | None = None,
-    prefix: str = "weaviate",
+    prefix: str | None = None,
     user_data: str | None = None,
     heartbeat: int | None = None,
-    endpoint: str = "elastic_ip",
+    endpoint: str | None = None,
 ) -> Database:
     """Deploys infra/group.yaml. With capacity 0 nothing boots before `set_capacity(1)`, so that the functions can be
     deployed first.
 
-    user_data: instead of the real Weaviate's. heartbeat: the hooks' time-out, instead of the template's. endpoint: the
-    kind of address.
+    prefix: the engine's name when None. user_data: instead of the engine's. heartbeat: the hooks' time-out, instead of
+    the template's. endpoint: the kind of address, the engine's own when None.
     """
-    bucket, api_key, ec2 = bucket or f"{name}-backups", secrets.token_hex(16), cloud.client("ec2")
-    secret = cloud.client("secretsmanager").create_secret(
-        Name=f"perennial/{name}/weaviate-api-key", SecretString=api_key
-    )["ARN"]
-    cloud.instance_env.update(WEAVIATE_API_KEY=api_key, BACKUP_S3_BUCKET=bucket, BACKUP_S3_PATH=f"{prefix}/backups")
+    engine, ec2 = cloud.engine, cloud.client("ec2")
+    bucket, prefix, endpoint = bucket or f"{name}-backups", prefix or engine.name, endpoint or engine.endpoint
+    api_key = secrets.token_hex(16)
+    secret = cloud.client("secretsmanager").create_secret(Name=secret_name(name, engine.name), SecretString=api_key)[
+        "ARN"
+    ]
+    cloud.instance_env.update(ENGINE_API_KEY=api_key, BUCKET=bucket, PREFIX=prefix)
     subnet = ec2.describe_subnets()["Subnets"][0]
     clients = ec2.create_security_group(
         GroupName=f"{name}-clients", Description="may use the database", VpcId=subnet["VpcId"]
@@ -181,6 +187,7 @@ def create_database(
         GROUP_TEMPLATE,
         {
             "TargetName": name,
+            "Engine": engine.name,
             "GroupName": name,
             "Capacity": "0",
             "VpcId": subnet["VpcId"],
@@ -195,7 +202,7 @@ def create_database(
             "AddressName": f"{name}-address",
         },
         stack=f"{name}-database",
-        user_data=user_data or USER_DATA.read_text(),
+        user_data=user_data or engine.user_data,
     )
     named = {
         "elastic_ip": lambda: {"allocation_id": stack.outputs["AllocationId"]},

@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -20,6 +21,7 @@ from pathlib import Path
 from .processes import PortBlock, kill_marked
 
 MARKER = "LOCAL_CLOUD_INSTANCE"
+TESTS = Path(__file__).resolve().parents[1]
 
 
 class Machine:
@@ -80,11 +82,13 @@ class Machine:
             MARKER: self.id,
             "LOCAL_CLOUD_PORTS": str(base),
             "LOCAL_CLOUD_LOGS": str(self.logs),
+            "LOCAL_CLOUD_PYTHON": sys.executable,
+            "LOCAL_CLOUD_TESTS": str(TESTS),
             **cloud.client_environment(caller=self.id),
             "PERENNIAL_INSTANCE_ID": self.id,
             "PERENNIAL_STATE_DIR": str(self.folder / "state"),
             "PERENNIAL_DATA_DIR": str(self.folder / "data"),
-            "PERENNIAL_ENGINE_URL": f"http://127.0.0.1:{base}",
+            "PERENNIAL_ENGINE_URL": f"{cloud.engine.scheme}://127.0.0.1:{base}",
             **cloud.instance_env,
         }
 
