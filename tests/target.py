@@ -171,3 +171,19 @@ class Writer:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join(30)
+
+
+def replaced_on_purpose(target: Target) -> str:
+    """A planned replacement under a client that never stops; nothing that was acknowledged may be lost. The instance
+    that went.
+    """
+    before = target.rows()
+    with Writer(target, 1000) as writer:
+        wait_for("some writes", lambda: len(writer.acknowledged) > 20)
+        old = target.terminate()
+        target.served(other_than=(old,), limit=120)
+        wait_for("writes to the new instance", lambda: target.write(999), 20)
+    missing = (before | writer.acknowledged) - target.rows()
+    assert not missing, f"{len(missing)} acknowledged rows are lost: {sorted(missing)[:10]}"
+    assert writer.refused, "writes were refused for a while"
+    return old

@@ -10,7 +10,7 @@ import pytest
 
 from local_cloud import LocalCloud, Timing
 from local_cloud.waiting import wait_for
-from target import Target, Writer
+from target import Target, replaced_on_purpose
 
 ARRIVES_BY = {"network_interface": "ec2:AttachNetworkInterface", "private_ip": "ec2:AssignPrivateIpAddresses"}
 LEAVES_BY = {"network_interface": "ec2:DetachNetworkInterface", "private_ip": "ec2:UnassignPrivateIpAddresses"}
@@ -53,15 +53,7 @@ def test_a_dead_instance_comes_back_with_its_data_then_its_address(target: Targe
 
 
 def test_a_planned_replacement_loses_nothing_that_was_acknowledged(target: Target) -> None:
-    before = target.rows()
-    with Writer(target, 1000) as writer:
-        wait_for("some writes", lambda: len(writer.acknowledged) > 20)
-        old = target.terminate()
-        target.served(other_than=(old,), limit=120)
-        wait_for("writes to the new instance", lambda: target.write(999), 20)
-    missing = (before | writer.acknowledged) - target.rows()
-    assert not missing, f"{len(missing)} acknowledged rows are lost: {sorted(missing)[:10]}"
-    assert writer.refused, "writes were refused for a while"
+    replaced_on_purpose(target)
     assert len(calls(target, LEAVES_BY)) == 1, "taken away once, before the final backup"
     forced = [c for c in target.cloud.calls if c["call"] == LEAVES_BY["network_interface"]]
     assert not any(str(c["parameters"].get("Force")).lower() == "true" for c in forced)

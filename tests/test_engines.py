@@ -8,7 +8,7 @@ import pytest
 
 from local_cloud import LocalCloud, Timing
 from local_cloud.waiting import wait_for
-from target import Target, Writer
+from target import Target, replaced_on_purpose
 
 ASKED = (7, 17, 77)
 LEAVES = {"ec2:DetachNetworkInterface", "ec2:UnassignPrivateIpAddresses"}
@@ -46,15 +46,7 @@ def test_a_dead_instance_comes_back_with_its_data_then_its_address(target: Targe
 
 
 def test_a_planned_replacement_loses_nothing_that_was_acknowledged(target: Target) -> None:
-    before = target.rows()
-    with Writer(target, 1000) as writer:
-        wait_for("some writes", lambda: len(writer.acknowledged) > 20)
-        old = target.terminate()
-        target.served(other_than=(old,), limit=120)
-        wait_for("writes to the new instance", lambda: target.write(999), 20)
-    missing = (before | writer.acknowledged) - target.rows()
-    assert not missing, f"{len(missing)} acknowledged rows are lost: {sorted(missing)[:10]}"
-    assert writer.refused, "writes were refused for a while"
+    replaced_on_purpose(target)
     taken_away = [call for call in target.cloud.calls if call["call"] in LEAVES]
     # Qdrant cannot refuse writes, so its clients are cut off before the final backup; Redis goes on answering reads.
     assert len(taken_away) == (1 if target.cloud.engine.name == "qdrant" else 0)

@@ -9,6 +9,7 @@ use std::time::Duration;
 use perennial_shared::aws::chain;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
+use serde_json::Value;
 
 use crate::engine::EngineError;
 
@@ -16,6 +17,8 @@ use crate::engine::EngineError;
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Of what an error quotes from an answer.
 pub(super) const LONGEST_QUOTE: usize = 600;
+/// Of a request that does not say otherwise.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(60);
 /// Of a read.
 const ATTEMPTS: u32 = 4;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -24,8 +27,54 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 /// A connection to one engine.
 #[derive(Debug)]
 pub(super) struct Http {
-    http: reqwest::Client,
+    client: reqwest::Client,
     base: Url,
+    /// What every path begins with.
+    root: &'static [&'static str],
+}
+
+/// A request, described for sending and for error messages.
+#[derive(Debug, Clone)]
+pub(super) struct Request<'a> {
+    pub(super) method: Method,
+    pub(super) path: &'a [&'a str],
+    pub(super) query: &'a [(&'a str, &'a str)],
+    pub(super) body: Option<Value>,
+    pub(super) timeout: Duration,
+}
+
+impl<'a> Request<'a> {
+    fn new(method: Method, path: &'a [&'a str]) -> Self {
+        Self { method, path, query: &[], body: None, timeout: TIMEOUT }
+    }
+
+    pub(super) fn get(path: &'a [&'a str]) -> Self {
+        Self::new(Method::GET, path)
+    }
+
+    pub(super) fn post(path: &'a [&'a str], body: Value) -> Self {
+        Self::new(Method::POST, path).body(body)
+    }
+
+    pub(super) fn put(path: &'a [&'a str], body: Value) -> Self {
+        Self::new(Method::PUT, path).body(body)
+    }
+
+    pub(super) fn delete(path: &'a [&'a str]) -> Self {
+        Self::new(Method::DELETE, path)
+    }
+
+    pub(super) fn body(self, body: Value) -> Self {
+        Self { body: Some(body), ..self }
+    }
+
+    pub(super) fn query(self, query: &'a [(&'a str, &'a str)]) -> Self {
+        Self { query, ..self }
+    }
+
+    pub(super) fn within(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
 }
 
 /// An answer, whatever its status.
@@ -38,8 +87,12 @@ pub(super) struct Answer {
 }
 
 impl Http {
-    /// A connection whose requests carry `key` in a header; nothing is sent yet.
-    pub(super) fn new(base: &str, key: Option<(HeaderName, String)>) -> Result<Self, EngineError> {
+    /// A connection whose requests carry `key` in a header and whose paths begin with `root`; nothing is sent yet.
+    pub(super) fn new(
+        base: &str,
+        root: &'static [&'static str],
+        key: Option<(HeaderName, String)>,
+    ) -> Result<Self, EngineError> {
         let unusable =
             |why: String| EngineError::Unsupported(format!("{base} cannot be used as the engine's address: {why}"));
         let mut headers = HeaderMap::new();
@@ -50,7 +103,7 @@ impl Http {
             value.set_sensitive(true);
             headers.insert(name, value);
         }
-        let http = reqwest::Client::builder()
+        let client = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .default_headers(headers)
             .no_proxy()
@@ -61,7 +114,7 @@ impl Http {
         if base.cannot_be_a_base() {
             return Err(unusable("it is not an http address".into()));
         }
-        Ok(Self { http, base })
+        Ok(Self { client, base, root })
     }
 
     /// The engine's address, for messages.
@@ -69,21 +122,36 @@ impl Http {
         self.base.as_str().trim_end_matches('/').to_owned()
     }
 
-    /// The address of something in the engine; each segment is escaped.
-    pub(super) fn address(&self, path: &[&str], query: &[(&str, &str)]) -> Url {
+    /// As messages call a request: without the query, which is long and has no news.
+    pub(super) fn name(&self, request: &Request<'_>) -> String {
+        let path: Vec<_> = self.root.iter().chain(request.path).copied().collect();
+        format!("{} /{}", request.method, path.join("/"))
+    }
+
+    /// A request's address; each segment is escaped.
+    pub(super) fn address(&self, request: &Request<'_>) -> Url {
         let mut url = self.base.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
-            segments.clear().extend(path);
+            segments.clear().extend(self.root.iter().chain(request.path));
         }
-        if !query.is_empty() {
-            url.query_pairs_mut().extend_pairs(query);
+        if !request.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(request.query);
         }
         url
     }
 
-    /// A request to be sent by [`Http::answer`] or [`Http::response`].
-    pub(super) fn request(&self, method: Method, address: Url) -> RequestBuilder {
-        self.http.request(method, address)
+    /// A request to be sent by [`Http::answer`] or [`Http::response`], without a time limit.
+    pub(super) fn built(&self, request: &Request<'_>) -> RequestBuilder {
+        let built = self.client.request(request.method.clone(), self.address(request));
+        match &request.body {
+            Some(body) => built.json(body),
+            None => built,
+        }
+    }
+
+    /// Sends once, within the request's time, and reads the whole answer.
+    pub(super) async fn send(&self, request: &Request<'_>) -> Result<Answer, EngineError> {
+        self.answer(self.built(request).timeout(request.timeout)).await
     }
 
     /// Sends once and reads the whole answer.
@@ -155,12 +223,12 @@ mod tests {
     use super::*;
 
     fn http(key: &str) -> Result<Http, EngineError> {
-        Http::new("http://127.0.0.1:1", Some((HeaderName::from_static("api-key"), key.into())))
+        Http::new("http://127.0.0.1:1", &["v1"], Some((HeaderName::from_static("api-key"), key.into())))
     }
 
     #[test]
     fn names_are_escaped_in_addresses() {
-        let address = http("k").expect("an address").address(&["v1", "A/../b?c"], &[("path", "x y&z")]);
+        let address = http("k").expect("an address").address(&Request::get(&["A/../b?c"]).query(&[("path", "x y&z")]));
         assert_eq!(address.as_str(), "http://127.0.0.1:1/v1/A%2F..%2Fb%3Fc?path=x+y%26z");
     }
 

@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use perennial_shared::secret::Secret;
 use reqwest::header::HeaderName;
-use reqwest::{Method, Response, StatusCode};
+use reqwest::{Response, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::engine::EngineError;
-use crate::engines::http::{self, Answer, CONNECT_TIMEOUT, Http};
+pub(super) use crate::engines::http::Request;
+use crate::engines::http::{self, Answer, CONNECT_TIMEOUT, Http, TIMEOUT};
 
-const TIMEOUT: Duration = Duration::from_secs(60);
 /// Between two pieces of a download.
 const SILENCE: Duration = Duration::from_secs(120);
 
@@ -26,51 +26,11 @@ pub(super) struct Client {
     has_key: bool,
 }
 
-/// A request, described for sending and for error messages.
-#[derive(Debug, Clone)]
-pub(super) struct Request<'a> {
-    method: Method,
-    path: &'a [&'a str],
-    query: &'a [(&'a str, &'a str)],
-    body: Option<Value>,
-    timeout: Duration,
-}
-
-impl<'a> Request<'a> {
-    fn new(method: Method, path: &'a [&'a str]) -> Self {
-        Self { method, path, query: &[], body: None, timeout: TIMEOUT }
-    }
-
-    pub(super) fn get(path: &'a [&'a str]) -> Self {
-        Self::new(Method::GET, path)
-    }
-
-    pub(super) fn post(path: &'a [&'a str], body: Value) -> Self {
-        Self { body: Some(body), ..Self::new(Method::POST, path) }
-    }
-
-    pub(super) fn delete(path: &'a [&'a str]) -> Self {
-        Self::new(Method::DELETE, path)
-    }
-
-    pub(super) fn query(self, query: &'a [(&'a str, &'a str)]) -> Self {
-        Self { query, ..self }
-    }
-
-    pub(super) fn within(self, timeout: Duration) -> Self {
-        Self { timeout, ..self }
-    }
-
-    fn name(&self) -> String {
-        format!("{} /{}", self.method, self.path.join("/"))
-    }
-}
-
 impl Client {
     /// A client; nothing is sent yet.
     pub(super) fn new(base: &str, key: Option<&Secret>) -> Result<Self, EngineError> {
         let header = key.map(|key| (HeaderName::from_static("api-key"), key.expose().to_owned()));
-        Ok(Self { http: Http::new(base, header)?, has_key: key.is_some() })
+        Ok(Self { http: Http::new(base, &[], header)?, has_key: key.is_some() })
     }
 
     /// The same server without a key.
@@ -127,13 +87,13 @@ impl Client {
     /// Whether the engine says that it is ready; asked once.
     pub(super) async fn ready(&self) -> Result<(), EngineError> {
         let request = Request::get(&["readyz"]).within(CONNECT_TIMEOUT);
-        let answer = self.send(&request).await?;
+        let answer = self.http.send(&request).await?;
         if answer.status.is_success() { Ok(()) } else { Err(self.not_ready(&answer)) }
     }
 
     /// Begins a request whose answer is not read here: only its status is wanted, or its body is long.
     pub(super) async fn open(&self, request: Request<'_>) -> Result<Response, EngineError> {
-        let response = tokio::time::timeout(request.timeout, self.http.response(self.built(&request))).await;
+        let response = tokio::time::timeout(request.timeout, self.http.response(self.http.built(&request))).await;
         let response = response.map_err(|_| self.silent())??;
         match response.status() {
             status if status.is_success() || status == StatusCode::NOT_MODIFIED => Ok(response),
@@ -157,35 +117,27 @@ impl Client {
         content_type: &str,
         body: reqwest::Body,
     ) -> Result<(), EngineError> {
-        let built = self.http.request(request.method.clone(), self.http.address(request.path, request.query));
-        let built = built.timeout(request.timeout).header(reqwest::header::CONTENT_TYPE, content_type).body(body);
+        let built = self
+            .http
+            .built(&request)
+            .timeout(request.timeout)
+            .header(reqwest::header::CONTENT_TYPE, content_type)
+            .body(body);
         let answer = self.http.answer(built).await?;
         self.accept(&request, answer).map(|_| ())
     }
 
-    fn built(&self, request: &Request<'_>) -> reqwest::RequestBuilder {
-        let built = self.http.request(request.method.clone(), self.http.address(request.path, request.query));
-        match &request.body {
-            Some(body) => built.json(body),
-            None => built,
-        }
-    }
-
-    async fn send(&self, request: &Request<'_>) -> Result<Answer, EngineError> {
-        self.http.answer(self.built(request).timeout(request.timeout)).await
-    }
-
     async fn send_again(&self, request: &Request<'_>) -> Result<Answer, EngineError> {
-        http::again(|| self.send(request)).await
+        http::again(|| self.http.send(request)).await
     }
 
     async fn send_once(&self, request: &Request<'_>) -> Result<Answer, EngineError> {
-        let answer = self.send(request).await?;
+        let answer = self.http.send(request).await?;
         if answer.status != StatusCode::TOO_MANY_REQUESTS {
             return Ok(answer);
         }
         tokio::time::sleep(answer.retry_after.unwrap_or(Duration::from_secs(1)).min(TIMEOUT)).await;
-        self.send(request).await
+        self.http.send(request).await
     }
 
     fn result<T: DeserializeOwned>(&self, request: &Request<'_>, answer: Answer) -> Result<T, EngineError> {
@@ -204,7 +156,7 @@ impl Client {
         match answer.status {
             status if status.is_success() => Ok(answer),
             StatusCode::UNAUTHORIZED => Err(EngineError::Unauthorized { url, why }),
-            StatusCode::FORBIDDEN => Err(EngineError::Forbidden { url, request: request.name(), why }),
+            StatusCode::FORBIDDEN => Err(EngineError::Forbidden { url, request: self.http.name(request), why }),
             StatusCode::SERVICE_UNAVAILABLE if is_in_progress(&answer.body) => {
                 Err(EngineError::Busy { what: "snapshot", id: why })
             }
@@ -226,7 +178,7 @@ impl Client {
     }
 
     fn odd(&self, request: &Request<'_>, answer: &Answer, why: &str) -> EngineError {
-        let request = format!("{} of {}", request.name(), self.url());
+        let request = format!("{} of {}", self.http.name(request), self.url());
         EngineError::Unexpected { request, status: answer.status.as_u16(), why: why.into() }
     }
 }

@@ -6,16 +6,16 @@
 use std::time::Duration;
 
 use perennial_shared::secret::Secret;
+use reqwest::StatusCode;
 use reqwest::header::AUTHORIZATION;
-use reqwest::{Method, StatusCode, Url};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::engine::EngineError;
+pub(super) use crate::engines::http::Request;
 use crate::engines::http::{self, Answer, CONNECT_TIMEOUT, Http};
 
-const TIMEOUT: Duration = Duration::from_secs(60);
-/// Deleting a large collection, and beginning a restore, which answers only when the engine has prepared it.
+/// Of what changes something: deleting a large collection, and beginning a restore, which answers only when the engine has prepared it.
 const LONG_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// A connection to one Weaviate.
@@ -24,56 +24,11 @@ pub(super) struct Client {
     http: Http,
 }
 
-/// A request, described for sending and for error messages.
-#[derive(Debug, Clone)]
-pub(super) struct Request<'a> {
-    method: Method,
-    path: &'a [&'a str],
-    query: &'a [(&'a str, &'a str)],
-    body: Option<Value>,
-    timeout: Duration,
-}
-
-impl<'a> Request<'a> {
-    fn new(method: Method, path: &'a [&'a str]) -> Self {
-        Self { method, path, query: &[], body: None, timeout: TIMEOUT }
-    }
-
-    pub(super) fn get(path: &'a [&'a str]) -> Self {
-        Self::new(Method::GET, path)
-    }
-
-    pub(super) fn post(path: &'a [&'a str], body: Value) -> Self {
-        Self { body: Some(body), timeout: LONG_TIMEOUT, ..Self::new(Method::POST, path) }
-    }
-
-    pub(super) fn put(path: &'a [&'a str], body: Value) -> Self {
-        Self { body: Some(body), ..Self::new(Method::PUT, path) }
-    }
-
-    pub(super) fn delete(path: &'a [&'a str]) -> Self {
-        Self { timeout: LONG_TIMEOUT, ..Self::new(Method::DELETE, path) }
-    }
-
-    pub(super) fn body(self, body: Value) -> Self {
-        Self { body: Some(body), ..self }
-    }
-
-    pub(super) fn query(self, query: &'a [(&'a str, &'a str)]) -> Self {
-        Self { query, ..self }
-    }
-
-    /// As messages call it: without the query, which is long and has no news.
-    fn name(&self) -> String {
-        format!("{} /v1/{}", self.method, self.path.join("/"))
-    }
-}
-
 impl Client {
     /// A client; nothing is sent yet.
     pub(super) fn new(base: &str, key: Option<&Secret>) -> Result<Self, EngineError> {
         let header = key.map(|key| (AUTHORIZATION, format!("Bearer {}", key.expose())));
-        Ok(Self { http: Http::new(base, header)? })
+        Ok(Self { http: Http::new(base, &["v1"], header)? })
     }
 
     /// The engine's address, for messages.
@@ -100,13 +55,15 @@ impl Client {
 
     /// A change that must succeed; sent once.
     pub(super) async fn change(&self, request: Request<'_>) -> Result<(), EngineError> {
-        let answer = self.send(&request).await?;
+        let request = request.within(LONG_TIMEOUT);
+        let answer = self.http.send(&request).await?;
         self.accept(&request, answer).map(|_| ())
     }
 
     /// A change whose refusal (422, 404, 500) the caller reads; sent once. Gives back 2xx and these.
     pub(super) async fn try_change(&self, request: Request<'_>) -> Result<Answer, EngineError> {
-        let answer = self.send(&request).await?;
+        let request = request.within(LONG_TIMEOUT);
+        let answer = self.http.send(&request).await?;
         match answer.status {
             StatusCode::UNPROCESSABLE_ENTITY | StatusCode::NOT_FOUND | StatusCode::INTERNAL_SERVER_ERROR => Ok(answer),
             _ => self.accept(&request, answer),
@@ -115,7 +72,7 @@ impl Client {
 
     /// A GraphQL query, which is always a read. GraphQL answers 200 to a failed query and has the errors inside.
     pub(super) async fn graphql(&self, query: &str) -> Result<Value, EngineError> {
-        let request = Request::post(&["graphql"], json!({ "query": query }));
+        let request = Request::post(&["graphql"], json!({ "query": query })).within(LONG_TIMEOUT);
         let answer = self.send_again(&request).await?;
         let answer = self.accept(&request, answer)?;
         let mut value: Value =
@@ -128,27 +85,13 @@ impl Client {
 
     /// Whether the engine says that it is ready.
     pub(super) async fn ready(&self) -> Result<(), EngineError> {
-        let request = Request { timeout: CONNECT_TIMEOUT, ..Request::get(&[".well-known", "ready"]) };
-        let answer = self.send(&request).await?;
+        let request = Request::get(&[".well-known", "ready"]).within(CONNECT_TIMEOUT);
+        let answer = self.http.send(&request).await?;
         if answer.status.is_success() { Ok(()) } else { Err(self.not_ready(&answer)) }
     }
 
     async fn send_again(&self, request: &Request<'_>) -> Result<Answer, EngineError> {
-        http::again(|| self.send(request)).await
-    }
-
-    async fn send(&self, request: &Request<'_>) -> Result<Answer, EngineError> {
-        let built = self.http.request(request.method.clone(), self.address(request)).timeout(request.timeout);
-        let built = match &request.body {
-            Some(body) => built.json(body),
-            None => built,
-        };
-        self.http.answer(built).await
-    }
-
-    fn address(&self, request: &Request<'_>) -> Url {
-        let path: Vec<_> = std::iter::once("v1").chain(request.path.iter().copied()).collect();
-        self.http.address(&path, request.query)
+        http::again(|| self.http.send(request)).await
     }
 
     /// The answer, if it is a success.
@@ -157,7 +100,7 @@ impl Client {
         match answer.status {
             status if status.is_success() => Ok(answer),
             StatusCode::UNAUTHORIZED => Err(EngineError::Unauthorized { url, why }),
-            StatusCode::FORBIDDEN => Err(EngineError::Forbidden { url, request: request.name(), why }),
+            StatusCode::FORBIDDEN => Err(EngineError::Forbidden { url, request: self.http.name(request), why }),
             StatusCode::SERVICE_UNAVAILABLE => Err(self.not_ready(&answer)),
             _ => Err(self.odd(request, &answer, &why)),
         }
@@ -171,7 +114,7 @@ impl Client {
     }
 
     fn odd(&self, request: &Request<'_>, answer: &Answer, why: &str) -> EngineError {
-        let request = format!("{} of {}", request.name(), self.url());
+        let request = format!("{} of {}", self.http.name(request), self.url());
         EngineError::Unexpected { request, status: answer.status.as_u16(), why: why.into() }
     }
 
@@ -213,6 +156,6 @@ mod tests {
     fn names_are_escaped_in_addresses() {
         let client = Client::new("http://127.0.0.1:1", None).expect("an address");
         let request = Request::get(&["schema", "A/../b?c"]).query(&[("path", "x y&z")]);
-        assert_eq!(client.address(&request).as_str(), "http://127.0.0.1:1/v1/schema/A%2F..%2Fb%3Fc?path=x+y%26z");
+        assert_eq!(client.http.address(&request).as_str(), "http://127.0.0.1:1/v1/schema/A%2F..%2Fb%3Fc?path=x+y%26z");
     }
 }
