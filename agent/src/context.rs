@@ -103,6 +103,7 @@ impl Context {
                     host_name: self.target.host_name.clone(),
                     data_dir: data_dir.clone(),
                     service: service.clone(),
+                    physical: self.target.method == Method::Physical,
                 };
                 Some(Box::new(Weaviate::new(url, key.as_ref(), options)?))
             }

@@ -90,6 +90,7 @@ impl WeaviateServer {
             host_name: Some(self.host_name.clone()),
             data_dir: Some(self.data_dir()),
             service: Some(self.server.service()),
+            physical: false,
         }
     }
 

@@ -6,14 +6,18 @@ use crate::check::Check;
 use crate::engine::{Engine, EngineError};
 
 pub(super) async fn checks(weaviate: &Weaviate) -> Vec<Check> {
-    vec![host_name(weaviate).await, left_over_folders(weaviate).await, files(weaviate).await]
+    let mut checks = vec![host_name(weaviate).await, left_over_folders(weaviate).await];
+    if weaviate.physical {
+        checks.push(files(weaviate).await);
+    }
+    checks
 }
 
 /// Whether the files could be caught now: the process that would be held still is the one that has them open.
 async fn files(weaviate: &Weaviate) -> Check {
     const NAME: &str = "files";
     if weaviate.data_dir.is_none() || weaviate.service.is_none() {
-        return Check::not_checked(NAME, "set data_dir and service for backups with `method: physical`");
+        return Check::problem(NAME, "set data_dir and service: `method: physical` needs both");
     }
     let detail = "the process that `service` names has the files of data_dir open, and links can be made beside them";
     Check::of(NAME, async { Ok(weaviate.check_capture().await.map(|()| detail.to_owned())?) }).await

@@ -47,6 +47,7 @@ pub struct Weaviate {
     host_name: Option<String>,
     data_dir: Option<PathBuf>,
     service: Option<Service>,
+    physical: bool,
     /// Whether it was this program that had it refuse writes.
     refusing: AtomicBool,
 }
@@ -60,14 +61,16 @@ pub struct Options {
     pub data_dir: Option<PathBuf>,
     /// How it is started and stopped, for physical backups.
     pub service: Option<Service>,
+    /// Whether its files are what is backed up.
+    pub physical: bool,
 }
 
 impl Weaviate {
     /// The server at `url`; nothing is sent yet.
     pub fn new(url: &str, key: Option<&Secret>, options: Options) -> Result<Self, EngineError> {
-        let Options { host_name, data_dir, service } = options;
+        let Options { host_name, data_dir, service, physical } = options;
         let refusing = AtomicBool::new(false);
-        Ok(Self { client: Client::new(url, key)?, host_name, data_dir, service, refusing })
+        Ok(Self { client: Client::new(url, key)?, host_name, data_dir, service, physical, refusing })
     }
 
     /// The identity, which must have the pinned host name.
