@@ -56,6 +56,11 @@ impl<'a> Request<'a> {
         Self::new(Method::POST, path).body(body)
     }
 
+    /// A POST whose body is given when it is sent.
+    pub(super) fn upload(path: &'a [&'a str]) -> Self {
+        Self::new(Method::POST, path)
+    }
+
     pub(super) fn put(path: &'a [&'a str], body: Value) -> Self {
         Self::new(Method::PUT, path).body(body)
     }

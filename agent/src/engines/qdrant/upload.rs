@@ -117,7 +117,7 @@ async fn send(
     });
     let path = ["collections", upload.target, "snapshots", "upload"];
     let query = [("wait", "true"), ("priority", "snapshot"), ("checksum", checksum)];
-    let request = Request::post(&path, Value::Null).query(&query).within(upload.patience);
+    let request = Request::upload(&path).query(&query).within(upload.patience);
     let kind = format!("multipart/form-data; boundary={BOUNDARY}");
     let body = reqwest::Body::wrap(Sent { pieces, left: length });
     let mut sending = std::pin::pin!(client.send_body(request, &kind, body));
