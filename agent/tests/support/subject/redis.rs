@@ -93,7 +93,17 @@ impl Subject for RedisSubject {
 
     async fn rows(&self) -> BTreeSet<u64> {
         let mut client = self.server.client().await;
-        let keys: Vec<String> = redis::from_redis_value(client.say(&["KEYS", "row:*"]).await).expect("keys");
+        let (mut keys, mut cursor): (BTreeSet<String>, String) = (BTreeSet::new(), "0".into());
+        loop {
+            let page = client.say(&["SCAN", &cursor, "MATCH", "row:*", "COUNT", "10000"]).await;
+            let some: Vec<String>;
+            (cursor, some) = redis::from_redis_value(page).expect("a page");
+            keys.extend(some);
+            if cursor == "0" {
+                break;
+            }
+        }
+        let keys: Vec<_> = keys.into_iter().collect();
         let mut rows = BTreeSet::new();
         for some in keys.chunks(1000) {
             let words: Vec<_> = std::iter::once("MGET").chain(some.iter().map(String::as_str)).collect();
