@@ -15,6 +15,8 @@ save ""
 daemonize yes
 pidfile $HOME/redis.pid
 logfile $LOCAL_CLOUD_LOGS/$PERENNIAL_INSTANCE_ID-redis.log
+# A title of its own would be written over the environment, by which the local cloud knows its instance's processes.
+set-proc-title no
 END
 
 # What the settings' `service` calls, as systemd or Docker would do it.
