@@ -82,8 +82,10 @@ struct Caught {
 impl Work<'_> {
     async fn run(&self) -> Result<Made, Failure> {
         self.watch.see(&Progress::stage("reading the pointer"));
-        let generation = owner::generation(&self.context.repository, self.wish).await?;
-        let (decision, parent) = self.decide().await?;
+        let repository = &self.context.repository;
+        let pointer = repository.pointer().await?;
+        let generation = owner::generation(repository, &pointer, self.wish).await?;
+        let (decision, parent) = self.decide(&pointer).await?;
         failpoint::reach("backup-before-capture");
         let made = self.caught_and_archived(generation, &decision, parent).await;
         // The data must be let go of whatever became of the backup; if both fail, the backup's failure is the telling one.
@@ -159,12 +161,12 @@ impl Work<'_> {
     }
 
     /// Base or increment, and on what.
-    async fn decide(&self) -> Result<(Decision, Option<Manifest>), Failure> {
-        let newest = match self.context.repository.pointer().await? {
-            PointerState::Present { pointer, .. } => pointer.backup_id.clone(),
+    async fn decide(&self, pointer: &PointerState) -> Result<(Decision, Option<Manifest>), Failure> {
+        let newest = match pointer {
+            PointerState::Present { pointer, .. } => pointer.backup_id.as_ref(),
             _ => None,
         };
-        let parent = match &newest {
+        let parent = match newest {
             Some(id) => Some(self.context.repository.manifest(id).await).transpose(),
             None => Ok(None),
         };

@@ -59,7 +59,8 @@ struct Work<'a> {
 impl Work<'_> {
     async fn run(&self) -> Result<Made, Failure> {
         self.say("reading the pointer");
-        let generation = owner::generation(&self.context.repository, self.wish).await?;
+        let repository = &self.context.repository;
+        let generation = owner::generation(repository, &repository.pointer().await?, self.wish).await?;
         let ready = self.engine.wait_until_ready(READY.min(self.time_left()));
         alive(self.watch, "waiting for the engine", ready).await?;
         let identity = self.engine.identity().await?;

@@ -11,11 +11,15 @@ use perennial_shared::resolve::{Resolution, resolve};
 use super::Wish;
 use crate::failure::{Exit, Failure};
 
-/// The generation that the backup is written under.
-pub(super) async fn generation(repository: &Repository, wish: &Wish) -> Result<Generation, Failure> {
-    match repository.pointer().await? {
-        PointerState::Present { pointer, .. } => of_pointer(&pointer, wish),
-        PointerState::Damaged { why, newer: true, .. } => Err(PointerError::Newer(why).into()),
+/// The generation that the backup is written under, by the pointer as it is now.
+pub(super) async fn generation(
+    repository: &Repository,
+    pointer: &PointerState,
+    wish: &Wish,
+) -> Result<Generation, Failure> {
+    match pointer {
+        PointerState::Present { pointer, .. } => of_pointer(pointer, wish),
+        PointerState::Damaged { why, newer: true, .. } => Err(PointerError::Newer(why.clone()).into()),
         PointerState::Damaged { .. } => of_manifests(&resolve(repository).await?, wish),
         PointerState::Absent | PointerState::Bare { .. } => {
             Ok(resolve(repository).await?.generation().max(Generation(1)))
