@@ -11,7 +11,7 @@ mod error;
 pub mod files;
 pub mod native;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use perennial_shared::manifest::Sample;
@@ -21,14 +21,26 @@ pub use error::EngineError;
 pub use files::FileBackup;
 pub use native::NativeBackup;
 
+/// Between two looks at an engine that is not ready.
+const PAUSE: Duration = Duration::from_millis(200);
+
 /// One database engine.
 #[async_trait]
 pub trait Engine: Send + Sync {
     /// Succeeds when the engine is ready to serve.
     async fn health(&self) -> Result<(), EngineError>;
 
-    /// Waits until [`Engine::health`] succeeds, at most `patience`.
-    async fn wait_until_ready(&self, patience: Duration) -> Result<(), EngineError>;
+    /// Waits until [`Engine::health`] succeeds, at most `patience`: an engine that starts does not answer at first, then says that it is
+    /// not ready.
+    async fn wait_until_ready(&self, patience: Duration) -> Result<(), EngineError> {
+        let deadline = Instant::now() + patience;
+        loop {
+            match self.health().await {
+                Err(e) if e.is_absence() && Instant::now() < deadline => tokio::time::sleep(PAUSE).await,
+                result => return result,
+            }
+        }
+    }
 
     /// Who the engine says it is. Needs the API key, so it also proves that the key is right.
     async fn identity(&self) -> Result<Identity, EngineError>;

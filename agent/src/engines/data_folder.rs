@@ -1,7 +1,8 @@
 //! An engine's data folder, which a restored one is swapped in for while the engine is stopped.
 //!
-//! Promises: what was there before is kept beside it until the restore is committed, and put back when it is taken back. A crash in
-//! between leaves the engine stopped or with the restored data; the same restore begun again goes on.
+//! Promises: what was there before is kept beside it until the restore is committed, and put back when it is taken back. A swap that
+//! fails leaves the engine running on what it had. A crash in between leaves the engine stopped or with the restored data; the same
+//! restore begun again goes on.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -53,9 +54,16 @@ impl DataFolder {
         let places = self.places(tag)?;
         service::stop(&self.service, patience).await?;
         failpoint::reach("restore-stopped");
-        self.blocking(places, swap::finish).await?;
+        let swapped = self.blocking(places, swap::finish).await;
         failpoint::reach("restore-swapped");
-        service::start(&self.service, patience).await
+        let started = service::start(&self.service, patience).await;
+        // Without the swap the engine runs on what it had; why there was none is the telling error.
+        swapped.and(started)
+    }
+
+    /// Whether what was there before a restore is kept.
+    pub fn keeps_old(&self, tag: &str) -> Result<bool, EngineError> {
+        Ok(self.places(tag)?.old.exists())
     }
 
     /// Forgets what was there before.
@@ -77,5 +85,26 @@ impl DataFolder {
     async fn blocking(&self, places: Places, work: fn(&Places) -> std::io::Result<()>) -> Result<(), EngineError> {
         let done = tokio::task::spawn_blocking(move || work(&places)).await.unwrap_or_else(|e| Err(e.into()));
         done.map_err(|e| EngineError::files(&self.path, &e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_engine_whose_swap_fails_is_started_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let log = folder.path().join("log");
+        let says = |word: &str| {
+            ["/bin/sh", "-c", "echo $1 >>$0", log.to_str().expect("text"), word].map(ToOwned::to_owned).to_vec()
+        };
+        let service = Service::Commands { start: says("start"), stop: says("stop"), pid: vec![] };
+        let data = DataFolder { path: folder.path().join("data"), service };
+        let patience = Duration::from_secs(10);
+        data.install("x", patience).await.expect_err("nothing is staged, and nothing is there");
+        assert_eq!(std::fs::read_to_string(&log).expect("a log"), "stop\nstart\n");
+        data.take_back("x", patience).await.expect("nothing to take back");
+        assert_eq!(std::fs::read_to_string(&log).expect("a log"), "stop\nstart\n");
     }
 }

@@ -42,7 +42,6 @@ mod upload;
 mod version;
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use perennial_shared::manifest::{Manifest, Sample};
@@ -56,8 +55,6 @@ use crate::engine::{Answer, Counted, Engine, EngineError, FileBackup, Identity};
 use client::{Client, Request};
 use scratch::Scratch;
 use snapshot::Snapshots;
-
-const PAUSE: Duration = Duration::from_millis(300);
 
 /// One Qdrant server.
 #[derive(Debug)]
@@ -101,16 +98,6 @@ impl Qdrant {
 impl Engine for Qdrant {
     async fn health(&self) -> Result<(), EngineError> {
         self.client.ready().await
-    }
-
-    async fn wait_until_ready(&self, patience: Duration) -> Result<(), EngineError> {
-        let deadline = Instant::now() + patience;
-        loop {
-            match self.client.ready().await {
-                Err(e) if e.is_absence() && Instant::now() < deadline => tokio::time::sleep(PAUSE).await,
-                result => return result,
-            }
-        }
     }
 
     async fn identity(&self) -> Result<Identity, EngineError> {

@@ -15,10 +15,8 @@ use super::info::number_of;
 use super::layout::Layout;
 use super::log::Log;
 use super::{Redis, blocking, others, save, versions};
-use crate::archive::restore::swap::Places;
 use crate::engine::files::{InstallWish, Installed};
 use crate::engine::{Engine, EngineError, Step};
-use crate::engines::data_folder::DataFolder;
 use crate::service;
 
 const PAUSE: Duration = Duration::from_millis(200);
@@ -29,8 +27,7 @@ const RETURNS: Duration = Duration::from_secs(600);
 
 /// What is found out while the server still answers.
 pub(super) async fn check(redis: &Redis, manifest: &Manifest) -> Result<Vec<String>, EngineError> {
-    let data_dir = redis.data_dir().await?;
-    DataFolder::new(Some(&data_dir), redis.options.service.as_ref())?;
+    let data_dir = redis.folder().await?.path;
     let mut findings = vec![];
     let identity = match redis.identify().await {
         Err(e) if e.is_absence() => {
@@ -80,18 +77,17 @@ pub(super) async fn check(redis: &Redis, manifest: &Manifest) -> Result<Vec<Stri
 
 pub(super) async fn install(redis: &Redis, wish: &InstallWish<'_>) -> Result<Installed, EngineError> {
     let deadline = Instant::now() + wish.patience;
-    let data_dir = redis.data_dir().await?;
-    let folder = DataFolder::new(Some(&data_dir), redis.options.service.as_ref())?;
+    let folder = redis.folder().await?;
+    let data_dir = folder.path.clone();
     let layout = redis.known.layout().unwrap_or_default();
     (wish.progress)(Step { state: "reading the restored files", done: None });
     let (staged, there, names) = (wish.staged.to_owned(), data_dir.clone(), layout.clone());
     let arranged = blocking(move || arrange::arrange(&staged, &there, &names)).await?;
-    let places = Places::new(&data_dir, wish.tag).map_err(|e| EngineError::files(&data_dir, &e))?;
     let mut findings = arranged.findings.clone();
     let log = match redis.client.open().await {
         Ok(mut link) => {
             fits(&mut link, &arranged, wish.manifest).await?;
-            if !places.old.exists() && is_lost_when_stopped(&mut link).await? {
+            if !folder.keeps_old(wish.tag)? && is_lost_when_stopped(&mut link).await? {
                 let left = deadline.saturating_duration_since(Instant::now());
                 save::save(&mut link, &data_dir.join(&layout.dump), left, wish.progress).await?;
             }
@@ -120,10 +116,9 @@ pub(super) async fn install(redis: &Redis, wish: &InstallWish<'_>) -> Result<Ins
 
 /// Keeps what was installed. The append-only files that the server does not read go: a later `appendonly yes` would bring them back.
 pub(super) async fn commit(redis: &Redis, installed: &Installed) -> Result<Vec<String>, EngineError> {
-    let data_dir = redis.data_dir().await?;
-    let folder = DataFolder::new(Some(&data_dir), redis.options.service.as_ref())?;
+    let folder = redis.folder().await?;
     let layout = Layout::ask(&mut redis.client.open().await?).await?;
-    let place = data_dir.clone();
+    let place = folder.path.clone();
     blocking(move || {
         let record = place.join(arrange::RECORD);
         // Without its record the data folder is not one that a restore put there.
@@ -139,13 +134,7 @@ pub(super) async fn commit(redis: &Redis, installed: &Installed) -> Result<Vec<S
 }
 
 pub(super) async fn take_back(redis: &Redis, installed: &Installed) -> Result<(), EngineError> {
-    let data_dir = redis.data_dir().await?;
-    let folder = DataFolder::new(Some(&data_dir), redis.options.service.as_ref())?;
-    folder.take_back(&installed.tag, RETURNS).await?;
-    // The swap may have failed behind the stop.
-    if matches!(redis.health().await, Err(EngineError::Unreachable { .. })) {
-        service::start(&folder.service, RETURNS).await?;
-    }
+    redis.folder().await?.take_back(&installed.tag, RETURNS).await?;
     redis.known.forget()?;
     wait_until_loaded(redis, Instant::now() + RETURNS).await
 }

@@ -37,23 +37,21 @@ mod writes;
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use perennial_shared::manifest::{Manifest, Sample};
 use perennial_shared::secret::Secret;
 use perennial_shared::settings::{Method, Service};
 
-use crate::archive::restore::swap::Places;
 use crate::check::Check;
 use crate::engine::files::{CaptureWish, CapturedFiles, InstallWish, Installed};
 use crate::engine::{Answer, Counted, Engine, EngineError, FileBackup, Identity};
+use crate::engines::data_folder::DataFolder;
 use captured::Captured;
 use client::Client;
 use info::Info;
 use known::Known;
 
-const PAUSE: Duration = Duration::from_millis(200);
 /// Of these Perennial knows the append-only files and the counts of saves.
 const OLDEST: u32 = 7;
 
@@ -109,6 +107,11 @@ impl Redis {
         Ok(self.found.get_or_init(|| path).clone())
     }
 
+    /// The data folder of a server that can be stopped.
+    async fn folder(&self) -> Result<DataFolder, EngineError> {
+        DataFolder::new(Some(&self.data_dir().await?), self.options.service.as_ref())
+    }
+
     /// Who the server is, if it is one that Perennial looks after.
     async fn identify(&self) -> Result<Identity, EngineError> {
         let info = self.client.open().await?.info("server").await?;
@@ -158,16 +161,6 @@ impl Engine for Redis {
             return Err(EngineError::NotReady { url, why });
         }
         Ok(())
-    }
-
-    async fn wait_until_ready(&self, patience: Duration) -> Result<(), EngineError> {
-        let deadline = Instant::now() + patience;
-        loop {
-            match self.health().await {
-                Err(e) if e.is_absence() && Instant::now() < deadline => tokio::time::sleep(PAUSE).await,
-                result => return result,
-            }
-        }
     }
 
     async fn identity(&self) -> Result<Identity, EngineError> {
@@ -228,8 +221,7 @@ impl FileBackup for Redis {
     }
 
     async fn staging(&self, tag: &str) -> Result<PathBuf, EngineError> {
-        let data_dir = self.data_dir().await?;
-        Ok(Places::new(&data_dir, tag).map_err(|e| EngineError::files(&data_dir, &e))?.staging)
+        self.folder().await?.staging(tag)
     }
 
     async fn local(&self) -> Option<PathBuf> {

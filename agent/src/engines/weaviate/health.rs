@@ -1,13 +1,9 @@
 //! Whether Weaviate is ready, and who it is.
 
-use std::time::{Duration, Instant};
-
 use serde::Deserialize;
 
 use super::client::{Client, Request};
 use crate::engine::{EngineError, Identity};
-
-const PAUSE: Duration = Duration::from_millis(300);
 
 #[derive(Deserialize)]
 struct Meta {
@@ -35,16 +31,5 @@ pub(super) async fn identity(client: &Client) -> Result<Identity, EngineError> {
             client.url(),
             others + 1
         ))),
-    }
-}
-
-/// Waits until the engine is ready. An engine that starts does not answer at first, then answers 503.
-pub(super) async fn wait_until_ready(client: &Client, patience: Duration) -> Result<(), EngineError> {
-    let deadline = Instant::now() + patience;
-    loop {
-        match client.ready().await {
-            Err(e) if e.is_absence() && Instant::now() < deadline => tokio::time::sleep(PAUSE).await,
-            result => return result,
-        }
     }
 }

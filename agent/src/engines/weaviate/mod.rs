@@ -99,10 +99,6 @@ impl Engine for Weaviate {
         self.client.ready().await
     }
 
-    async fn wait_until_ready(&self, patience: Duration) -> Result<(), EngineError> {
-        health::wait_until_ready(&self.client, patience).await
-    }
-
     async fn identity(&self) -> Result<Identity, EngineError> {
         health::identity(&self.client).await
     }
