@@ -6,6 +6,7 @@
 
 mod archived;
 pub mod chain;
+mod churn;
 mod inventory;
 mod native;
 mod objects;

@@ -32,7 +32,7 @@ fn left_over(server: &RedisServer) -> Vec<String> {
     all.filter(|name| name.contains("perennial")).collect()
 }
 
-/// A client that never stops writing: the keys `w0`, `w1` and so on, and two counters in one transaction.
+/// A client that never stops writing.
 struct Writer {
     stop: Arc<AtomicBool>,
     acknowledged: Arc<AtomicU64>,
@@ -40,7 +40,30 @@ struct Writer {
 }
 
 impl Writer {
+    /// The keys `w0`, `w1` and so on, and two counters in one transaction.
     fn start(server: &RedisServer) -> Self {
+        Self::doing(server, |connection, n| {
+            redis::cmd("SET").arg(format!("w{n}")).arg(n).exec(connection).expect("acknowledged");
+            let mut both = redis::pipe();
+            both.atomic().cmd("INCR").arg("a").cmd("INCR").arg("b");
+            both.exec(connection).expect("acknowledged");
+        })
+    }
+
+    /// Forty keys that come and go, one after the other.
+    fn coming_and_going(server: &RedisServer) -> Self {
+        Self::doing(server, |connection, n| {
+            let word = if n % 80 < 40 { "SET" } else { "DEL" };
+            let mut command = redis::cmd(word);
+            command.arg(format!("g{}", n % 40));
+            if word == "SET" {
+                command.arg(n);
+            }
+            command.exec(connection).expect("acknowledged");
+        })
+    }
+
+    fn doing(server: &RedisServer, act: impl Fn(&mut redis::Connection, u64) + Send + 'static) -> Self {
         let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (stopped, counter, url) = (Arc::clone(&stop), Arc::clone(&acknowledged), server.url());
         let thread = std::thread::spawn(move || {
@@ -51,10 +74,7 @@ impl Writer {
                 if stopped.load(Ordering::Relaxed) {
                     return;
                 }
-                redis::cmd("SET").arg(format!("w{n}")).arg(n).exec(&mut connection).expect("acknowledged");
-                let mut both = redis::pipe();
-                both.atomic().cmd("INCR").arg("a").cmd("INCR").arg("b");
-                both.exec(&mut connection).expect("acknowledged");
+                act(&mut connection, n);
                 counter.store(n + 1, Ordering::SeqCst);
             }
         });
@@ -121,6 +141,21 @@ async fn everything_acknowledged_comes_back(method: &str, configuration: &str) {
     nothing_is_missing(&fresh, before_base).await;
     restore(&elsewhere).exits(0);
     nothing_is_missing(&fresh, before_increment).await;
+}
+
+#[tokio::test]
+async fn keys_that_come_and_go_while_a_backup_is_made_are_no_reason_to_refuse_it() {
+    let s3 = S3::start();
+    let server = RedisServer::start("appendonly yes").await;
+    let docs = machine(&s3, &server, "method: aof");
+    server.client().await.fill("k", 0..20).await;
+    for _ in 0..5 {
+        let writer = Writer::coming_and_going(&server);
+        writer.acknowledged();
+        docs.run(&["backup", "create"]).exits(0);
+        writer.stop();
+        restore(&docs).exits(0).says("as the manifest says");
+    }
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ async fn capture(engine: &Redis) -> Result<CapturedFiles, EngineError> {
 }
 
 fn counted(name: &str, count: u64, may_expire: u64) -> Counted {
-    Counted { name: name.into(), count, uncounted_tenants: 0, may_expire }
+    Counted { name: name.into(), count, may_expire, ..Counted::default() }
 }
 
 /// A key of every type, in every encoding that matters, in two databases, and a function.

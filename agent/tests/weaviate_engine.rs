@@ -26,7 +26,7 @@ fn in_bucket(id: &str) -> Place {
 fn silent(_: Step<'_>) {}
 
 fn counted(name: &str, count: u64, uncounted_tenants: u64) -> Counted {
-    Counted { name: name.into(), count, uncounted_tenants, may_expire: 0 }
+    Counted { name: name.into(), count, uncounted_tenants, ..Counted::default() }
 }
 
 /// Plain, with tenants of which one is inactive, with two named vectors, and without vectors.

@@ -169,6 +169,9 @@ pub struct Collection {
     /// Objects that vanish by themselves when their time comes, the most that were seen around the capture.
     #[serde(skip_serializing_if = "is_zero", default)]
     pub may_expire: u64,
+    /// How far outside of the two counts that of the capture may lie: it was seen to go up and down while the capture ran.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub churn: u64,
     /// Queries with the answers they had, to be asked again after a restore.
     pub samples: Vec<Sample>,
 }
@@ -183,7 +186,8 @@ impl Collection {
     /// Whether `count` objects after a restore agree with what was counted around the capture. What could expire may be gone by then.
     pub fn agrees_with(&self, count: u64) -> bool {
         let (low, high) = (self.count_before.min(self.count_after), self.count_before.max(self.count_after));
-        (low.saturating_sub(self.may_expire)..=high).contains(&count)
+        let (less, more) = (self.may_expire.saturating_add(self.churn), self.churn);
+        (low.saturating_sub(less)..=high.saturating_add(more)).contains(&count)
     }
 }
 
@@ -371,6 +375,7 @@ pub fn example(id: &BackupId, objects: &[(&str, &[u8])]) -> Manifest {
             count_after: 3,
             uncounted_tenants: 0,
             may_expire: 0,
+            churn: 0,
             samples: vec![],
         }],
         objects: objects
@@ -466,6 +471,7 @@ mod tests {
             count_after: 12,
             uncounted_tenants: 0,
             may_expire: 0,
+            churn: 0,
             samples: vec![],
         };
         assert!([10, 11, 12].iter().all(|n| collection.agrees_with(*n)));
@@ -474,14 +480,18 @@ mod tests {
         assert!(collection.agrees_with(9) && !collection.agrees_with(7));
         collection.may_expire = 3;
         assert!(collection.agrees_with(5) && !collection.agrees_with(4) && !collection.agrees_with(11));
+        collection.churn = 2;
+        assert!(collection.agrees_with(3) && !collection.agrees_with(2));
+        assert!(collection.agrees_with(12) && !collection.agrees_with(13));
     }
 
     #[test]
-    fn what_may_expire_is_said_only_where_something_may() {
+    fn what_moved_is_said_only_where_something_did() {
         let mut manifest = example(&BackupId::new(Timestamp::UNIX_EPOCH, Generation::default()), &[("a", b"a")]);
-        assert!(!String::from_utf8_lossy(&manifest.to_bytes()).contains("may_expire"));
-        manifest.collections[0].may_expire = 2;
+        let text = String::from_utf8_lossy(&manifest.to_bytes()).into_owned();
+        assert!(!text.contains("may_expire") && !text.contains("churn"));
+        (manifest.collections[0].may_expire, manifest.collections[0].churn) = (2, 3);
         let read = Manifest::parse(manifest.backup_id.as_str(), &manifest.to_bytes()).expect("good");
-        assert_eq!(read.collections[0].may_expire, 2);
+        assert_eq!((read.collections[0].may_expire, read.collections[0].churn), (2, 3));
     }
 }

@@ -136,8 +136,9 @@ impl Work<'_> {
         }
         let before = alive(self.watch, "counting and taking samples", inventory::take(engine)).await?;
         let at = Timestamp::now();
-        let files = self.capture(parent).await?;
-        let collections = alive(self.watch, "counting again", inventory::again(engine, before)).await?;
+        let mut churn = inventory::churn(&before);
+        let files = churn.during(engine, self.capture(parent)).await?;
+        let collections = alive(self.watch, "counting again", inventory::again(engine, before, churn)).await?;
         let (collections, mut findings) = inventory::reconcile(collections, &files.collections, self.wish.reason)?;
         findings.extend(files.findings.iter().cloned());
         findings.extend(files.paused.map(|p| format!("the engine stood still for {:.1} ms", p.as_secs_f64() * 1000.0)));

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use perennial_shared::manifest::{Collection, Reason, Sample};
 
+use super::churn::Churn;
 use crate::engine::{Counted, Engine};
 use crate::failure::{Exit, Failure};
 
@@ -25,6 +26,13 @@ pub(super) async fn take(engine: &dyn Engine) -> Result<Vec<(Counted, Vec<Sample
     Ok(found)
 }
 
+/// What the counts were before a capture, for those during and after it.
+pub(super) fn churn(before: &[(Counted, Vec<Sample>)]) -> Churn {
+    let mut churn = Churn::default();
+    churn.add(before.iter().map(|(counted, _)| counted));
+    churn
+}
+
 /// A query of each collection (and tenant, and vector) that was answered.
 pub(super) fn searched(found: &[(Counted, Vec<Sample>)]) -> Vec<(String, Sample)> {
     found.iter().filter_map(|(c, samples)| Some((c.name.clone(), samples.first()?.clone()))).collect()
@@ -34,8 +42,11 @@ pub(super) fn searched(found: &[(Counted, Vec<Sample>)]) -> Vec<(String, Sample)
 pub(super) async fn again(
     engine: &dyn Engine,
     before: Vec<(Counted, Vec<Sample>)>,
+    mut churn: Churn,
 ) -> Result<Vec<Collection>, Failure> {
-    let mut after: BTreeMap<String, Counted> = engine.count().await?.into_iter().map(|c| (c.name.clone(), c)).collect();
+    let after = engine.count().await?;
+    churn.add(&after);
+    let mut after: BTreeMap<String, Counted> = after.into_iter().map(|c| (c.name.clone(), c)).collect();
     let mut collections = vec![];
     for (counted, samples) in before {
         let now = after.remove(&counted.name);
@@ -55,11 +66,13 @@ pub(super) async fn again(
             count_after: now.as_ref().map_or(0, |c| c.count),
             may_expire: now.as_ref().map_or(0, |c| c.may_expire).max(counted.may_expire),
             uncounted_tenants: now.map_or(counted.uncounted_tenants, |c| c.uncounted_tenants),
+            churn: churn.of(&counted.name),
             name: counted.name,
             samples: steady,
         });
     }
     let new = after.into_values().map(|c| Collection {
+        churn: churn.of(&c.name),
         name: c.name,
         count_before: 0,
         count_after: c.count,
@@ -98,6 +111,7 @@ pub(super) fn reconcile(
             count_after: 0,
             uncounted_tenants: 0,
             may_expire: 0,
+            churn: 0,
             samples: vec![],
         });
     }
@@ -137,6 +151,7 @@ mod tests {
             count_after: after,
             uncounted_tenants: 0,
             may_expire: 0,
+            churn: 0,
             samples: vec![],
         }
     }

@@ -71,12 +71,13 @@ impl Work<'_> {
         let counting = "counting and asking sample queries";
         let before = alive(self.watch, counting, inventory::take(self.engine)).await?;
 
-        let capture = self.searchable_capture(generation, &inventory::searched(&before)).await?;
+        let (searched, mut churn) = (inventory::searched(&before), inventory::churn(&before));
+        let capture = churn.during(self.engine, self.searchable_capture(generation, &searched)).await?;
         failpoint::reach("backup-captured");
         if self.wish.reason == Reason::Final {
             self.engine.refuse_writes().await?;
         }
-        let collections = alive(self.watch, "counting again", inventory::again(self.engine, before)).await?;
+        let collections = alive(self.watch, "counting again", inventory::again(self.engine, before, churn)).await?;
 
         let described = &capture.described.description;
         let (collections, mut findings) = inventory::reconcile(collections, &described.collections, self.wish.reason)?;

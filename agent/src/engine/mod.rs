@@ -102,7 +102,7 @@ pub struct Identity {
 }
 
 /// A collection and how much is in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counted {
     /// Its name.
     pub name: String,
@@ -112,6 +112,8 @@ pub struct Counted {
     pub uncounted_tenants: u64,
     /// How many of them vanish by themselves when their time comes.
     pub may_expire: u64,
+    /// The engine's own number of changes, where it has one: two that differ tell that somebody wrote, though the counts be the same.
+    pub changes: u64,
 }
 
 /// What a sample gives.

@@ -154,9 +154,10 @@ mod tests {
             count_after: 6,
             uncounted_tenants: 0,
             may_expire: 0,
+            churn: 0,
             samples: vec![],
         };
-        let counted = [Counted { name: "Doc".into(), count: 4, uncounted_tenants: 0, may_expire: 0 }];
+        let counted = [Counted { name: "Doc".into(), count: 4, ..Counted::default() }];
         let differences = count_differences(&[expected("Doc"), expected("Img")], &counted);
         assert_eq!(differences, ["Doc has 4 objects, the manifest says 6", "Img is missing"]);
         let expiring = |n| Collection { may_expire: n, ..expected("Gone") };

@@ -88,7 +88,7 @@ pub(super) async fn aliases(client: &Client) -> Result<BTreeMap<String, String>,
 pub(super) async fn count(client: &Client) -> Result<Vec<Counted>, EngineError> {
     let counts = stream::iter(collections(client).await?).map(|name| async move {
         let count = count_of(client, &name).await?;
-        Ok::<_, EngineError>(count.map(|count| Counted { name, count, uncounted_tenants: 0, may_expire: 0 }))
+        Ok::<_, EngineError>(count.map(|count| Counted { name, count, ..Counted::default() }))
     });
     let counts: Vec<_> = counts.buffered(AT_ONCE).try_collect().await?;
     Ok(counts.into_iter().flatten().collect())

@@ -17,12 +17,19 @@ const STEPS: usize = 200;
 
 /// Every database that holds keys, with its number of keys.
 pub(super) async fn count(client: &Client) -> Result<Vec<Counted>, EngineError> {
-    let databases = client.open().await?.info("keyspace").await?.databases();
+    let mut link = client.open().await?;
+    let databases = link.info("keyspace").await?.databases();
+    let (saving, happened) = (link.info("persistence").await?, link.info("stats").await?);
+    // Of the whole server. The first begins anew with each save, which is a difference too.
+    let changes = saving.number("rdb_changes_since_last_save").unwrap_or(0)
+        + happened.number("expired_keys").unwrap_or(0)
+        + happened.number("evicted_keys").unwrap_or(0);
     let counted = databases.into_iter().map(|found| Counted {
         name: name_of(found.database),
         count: found.all,
-        uncounted_tenants: 0,
         may_expire: found.expires,
+        changes,
+        ..Counted::default()
     });
     let mut counted: Vec<_> = counted.collect();
     counted.sort_by(|a, b| a.name.cmp(&b.name));

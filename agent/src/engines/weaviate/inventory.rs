@@ -125,7 +125,7 @@ pub(super) async fn count(client: &Client) -> Result<Vec<Counted>, EngineError> 
 async fn count_class(client: &Client, class: Class) -> Result<Counted, EngineError> {
     if !class.has_tenants() {
         let count = aggregate(client, &class.name, &[None]).await?;
-        return Ok(Counted { name: class.name, count, uncounted_tenants: 0, may_expire: 0 });
+        return Ok(Counted { name: class.name, count, ..Counted::default() });
     }
     let (tenants, uncounted_tenants) = tenants(client, &class.name).await?;
     let mut count = 0;
@@ -133,7 +133,7 @@ async fn count_class(client: &Client, class: Class) -> Result<Counted, EngineErr
         let some: Vec<_> = some.iter().map(|t| Some(t.as_str())).collect();
         count += aggregate(client, &class.name, &some).await?;
     }
-    Ok(Counted { name: class.name, count, uncounted_tenants, may_expire: 0 })
+    Ok(Counted { name: class.name, count, uncounted_tenants, ..Counted::default() })
 }
 
 /// The sum of the counts of some tenants, or of the whole collection.
