@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use aws_config::SdkConfig;
+use perennial_shared::aws;
 use perennial_shared::aws::secrets_manager::SecretsManager;
 use perennial_shared::aws::ssm::{Ssm, SsmApi};
 use perennial_shared::encryption::{DataKey, KeyId, KeySources, keyring};
@@ -59,15 +60,11 @@ impl Context {
         let (target, aws) = match source {
             Source::File(path) => {
                 let target = from_file(path)?;
-                let aws = if needs_aws(&target) {
-                    perennial_shared::aws::config().await
-                } else {
-                    SdkConfig::builder().build()
-                };
+                let aws = if needs_aws(&target) { aws::config().await } else { aws::no_account() };
                 (target, aws)
             }
             Source::Parameter(name) => {
-                let aws = perennial_shared::aws::config().await;
+                let aws = aws::config().await;
                 (from_parameter(name, &aws).await?, aws)
             }
         };

@@ -14,8 +14,9 @@ const ASKING: Duration = Duration::from_secs(30);
 pub async fn stop(service: &Service, patience: Duration) -> Result<(), EngineError> {
     let words = match service {
         Service::Systemd(unit) => words(&["systemctl", "stop", unit]),
-        // Docker kills what does not stop in time, and a killed engine has not written what it had in memory.
-        Service::Docker(container) => words(&["docker", "stop", "--time", &patience.as_secs().to_string(), container]),
+        // Docker kills what does not stop in time, and a killed engine has not written what it had in memory. The long form of
+        // the flag was renamed in version 28.
+        Service::Docker(container) => words(&["docker", "stop", "-t", &patience.as_secs().to_string(), container]),
         Service::Commands { stop, .. } => stop.clone(),
     };
     command::run("stopping the engine", &words, patience).await.map_err(failed)

@@ -159,6 +159,31 @@ async fn keys_that_come_and_go_while_a_backup_is_made_are_no_reason_to_refuse_it
 }
 
 #[tokio::test]
+async fn a_repository_in_a_folder_needs_no_cloud() {
+    let (server, folder) = (RedisServer::start("appendonly yes").await, tempfile::tempdir().expect("a folder"));
+    let settings = format!(
+        "name: docs\nrepository: file://{}\napi_key: {{env: KEY}}\n\
+         checks: {{min_free_disk_gib: 0, min_free_memory_percent: 0, max_load_per_cpu: 1000}}\n{}",
+        folder.path().display(),
+        server.settings("")
+    );
+    let (target, state) = (folder.path().join("docs.yaml"), folder.path().join("state"));
+    std::fs::write(&target, settings).expect("written");
+    let run = |words: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_perennial"));
+        command.arg("--target").arg(&target).args(words).env_clear();
+        Ran::of(command.env("KEY", PASSWORD).env("PERENNIAL_STATE_DIR", &state))
+    };
+    server.client().await.fill("k", 0..100).await;
+    let digest = server.client().await.digest().await;
+    run(&["backup", "create"]).exits(0);
+    run(&["doctor"]).exits(0);
+    server.client().await.say(&["FLUSHALL"]).await;
+    run(&["backup", "restore", "--latest", "--replace", "--yes"]).exits(0);
+    assert_eq!(server.client().await.digest().await, digest);
+}
+
+#[tokio::test]
 async fn everything_acknowledged_comes_back_from_point_in_time_files() {
     everything_acknowledged_comes_back("rdb", "appendonly no").await;
 }

@@ -124,6 +124,11 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// The configuration of clients that are made and never asked: looking for credentials takes seconds where there are none.
+pub fn no_account() -> SdkConfig {
+    SdkConfig::builder().behavior_version(BehaviorVersion::latest()).build()
+}
+
 /// The configuration of every client: the caller's own credentials and region, bounded time and retries.
 ///
 /// A Lambda function of this project has a minute; three attempts of ten seconds leave time to report.

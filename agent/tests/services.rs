@@ -1,0 +1,125 @@
+//! Engines that a service manager starts and stops. The engine is a real Redis, the managers are programs with their names that know
+//! one unit or container and answer as systemd 252 and Docker 28 were seen to: what they print, and how they end.
+
+mod support;
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use support::cli::Machine;
+use support::redis::{PASSWORD, RedisServer};
+use support::s3::S3;
+
+/// A service manager by the name that the settings and its program have.
+struct Manager {
+    setting: &'static str,
+    program: &'static str,
+    /// Its program, for the engine's scripts `start`, `stop` and `pid`.
+    text: &'static str,
+    calls: &'static [&'static str],
+    /// What it says of a name that it does not know.
+    unknown: &'static str,
+}
+
+const SYSTEMD: Manager = Manager {
+    setting: "systemd",
+    program: "systemctl",
+    text: r#"
+case "$1" in
+start) [ "$2" = engine.service ] || { echo "Failed to start $2: Unit $2 not found." >&2; exit 5; }; exec sh start ;;
+stop) [ "$2" = engine.service ] || { echo "Failed to stop $2: Unit $2 not loaded." >&2; exit 5; }; exec sh stop ;;
+show)
+    [ "$2 $3 $4" = "--property MainPID --value" ] || exit 1
+    pid=$([ "$5" != engine.service ] || sh pid)
+    echo "${pid:-0}" ;;
+*) echo "Unknown command verb $1." >&2; exit 1 ;;
+esac
+"#,
+    calls: &["stop engine.service", "start engine.service"],
+    unknown: "Unit other.service not loaded.",
+};
+
+const DOCKER: Manager = Manager {
+    setting: "docker",
+    program: "docker",
+    text: r#"
+no() { echo "Error response from daemon: No such container: $1" >&2; exit 1; }
+case "$1" in
+start) [ "$2" = engine.service ] || no "$2"; sh start; echo "$2" ;;
+stop)
+    [ "$2" = "-t" ] && [ "$3" -gt 0 ] || { echo "unknown flag: $2" >&2; exit 125; }
+    [ "$4" = engine.service ] || no "$4"
+    sh stop; echo "$4" ;;
+inspect)
+    [ "$2 $3" = "--format {{.State.Pid}}" ] || exit 1
+    [ "$4" = engine.service ] || { echo "Error: No such object: $4" >&2; exit 1; }
+    pid=$(sh pid); echo "${pid:-0}" ;;
+*) echo "docker: '$1' is not a docker command." >&2; exit 1 ;;
+esac
+"#,
+    calls: &["stop -t SECONDS engine.service", "start engine.service"],
+    unknown: "No such container: other.service",
+};
+
+impl Manager {
+    /// Puts its program into a folder, which is to be the `PATH`.
+    fn install(&self, server: &RedisServer) -> PathBuf {
+        let folder = server.folder().join(self.setting);
+        std::fs::create_dir(&folder).expect("made");
+        let program = folder.join(self.program);
+        let text = format!(
+            "#!/bin/sh\necho \"$*\" >>{}\ncd {}\n{}",
+            self.log(server).display(),
+            server.folder().display(),
+            self.text
+        );
+        std::fs::write(&program, text).expect("written");
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("set");
+        folder
+    }
+
+    fn log(&self, server: &RedisServer) -> PathBuf {
+        server.folder().join(format!("{}.log", self.setting))
+    }
+
+    /// A machine whose engine has this name for its manager.
+    fn machine(&self, s3: &S3, server: &RedisServer, programs: &Path, name: &str) -> Machine {
+        let engine =
+            format!("engine: redis\nmethod: rdb\nurl: {}\nservice: {{{}: {name}}}", server.url(), self.setting);
+        Machine::of_engine(s3, &engine, Some(PASSWORD)).with("PATH", &format!("{}:/usr/bin:/bin", programs.display()))
+    }
+}
+
+async fn an_engine_of_a_service_manager_is_restored(manager: &Manager) {
+    let s3 = S3::start();
+    let server = RedisServer::start("save \"\"").await;
+    let programs = manager.install(&server);
+    server.client().await.fill("k", 0..500).await;
+    let digest = server.client().await.digest().await;
+    let docs = manager.machine(&s3, &server, &programs, "engine.service");
+    docs.run(&["backup", "create"]).exits(0);
+    server.client().await.say(&["FLUSHALL"]).await;
+
+    let other = manager.machine(&s3, &server, &programs, "other.service");
+    other.run(&["backup", "restore", "--latest", "--replace", "--yes"]).exits(1).says(manager.unknown);
+    assert_eq!(server.client().await.digest().await.trim_matches('0'), "", "a refused restore changes nothing");
+    std::fs::remove_file(manager.log(&server)).expect("it was asked");
+
+    docs.run(&["backup", "restore", "--latest", "--replace", "--yes"]).exits(0).says("as the manifest says");
+    assert_eq!(server.client().await.digest().await, digest);
+    let calls = std::fs::read_to_string(manager.log(&server)).expect("it was asked");
+    let changes = calls.lines().filter(|c| !c.starts_with("show") && !c.starts_with("inspect"));
+    let without_time = |word| if str::parse::<u64>(word).is_ok() { "SECONDS" } else { word };
+    let changes: Vec<_> = changes.map(|c| c.split(' ').map(without_time).collect::<Vec<_>>().join(" ")).collect();
+    assert_eq!(changes, manager.calls);
+}
+
+#[tokio::test]
+async fn an_engine_of_systemd_is_restored() {
+    an_engine_of_a_service_manager_is_restored(&SYSTEMD).await;
+}
+
+#[tokio::test]
+async fn an_engine_of_docker_is_restored() {
+    an_engine_of_a_service_manager_is_restored(&DOCKER).await;
+}
