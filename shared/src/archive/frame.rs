@@ -4,9 +4,13 @@
 //! valid `.zst` (or `.gz`) file, because both formats allow members to be put one behind the other (RFC 8878 section 3, RFC 1952
 //! section 2.2).
 
+mod raw;
+
 use std::io::{Read, Write};
 
 use serde::{Deserialize, Serialize};
+
+use crate::buffers::Buffers;
 
 /// A frame is cut once it holds this many bytes.
 pub const TARGET: usize = 1 << 20;
@@ -15,9 +19,7 @@ pub const LARGEST: usize = 4 << 20;
 
 /// zstd's level when the settings name none. Level 3 costs twice the time of level 1 and gives a percent or two.
 const DEFAULT_LEVEL: i32 = 1;
-/// For what hardly shrinks: still zstd, nearly as fast as copying, in both directions.
-const HURRY: i32 = -50;
-/// What must be gained for [`DEFAULT_LEVEL`] to pay, as one part of so many. Vectors of floating-point numbers give a thirteenth
+/// What must be gained for compressing to pay, as one part of so many; what gives less is stored as it is. Vectors of floating-point numbers give a thirteenth
 /// and cost five times the time of everything else that is done to them, and half a second a gibibyte again on the day of the restore.
 const WORTH: usize = 8;
 /// Of a frame's beginning, middle and end this much is tried.
@@ -60,7 +62,6 @@ pub struct Compression {
 pub struct Compressor {
     compression: Compression,
     zstd: zstd::bulk::Compressor<'static>,
-    level: i32,
 }
 
 impl Compressor {
@@ -70,7 +71,7 @@ impl Compressor {
         let mut zstd = zstd::bulk::Compressor::new(level)?;
         // So that a damaged frame is known as one without its index, too.
         zstd.include_checksum(true)?;
-        Ok(Self { compression, zstd, level })
+        Ok(Self { compression, zstd })
     }
 
     /// Compresses one frame. The same bytes always give the same frame.
@@ -85,38 +86,28 @@ impl Compressor {
                 encoder.finish()
             }
             Algorithm::Zstd => {
-                let level = self.level_for(&plain)?;
-                self.set(level)?;
-                self.zstd.compress(&plain)
+                let pays = self.compression.level.is_some() || self.shrinks(&plain)?;
+                if pays { self.zstd.compress(&plain) } else { Ok(raw::frame(&plain)) }
             }
         }
     }
 
     /// Vectors hardly shrink, whatever they cost; text shrinks to a quarter, lists of neighbours by a fifth. A few kilobytes tell.
-    fn level_for(&mut self, plain: &[u8]) -> std::io::Result<i32> {
-        if let Some(level) = self.compression.level {
-            return Ok(level);
-        }
+    fn shrinks(&mut self, plain: &[u8]) -> std::io::Result<bool> {
         if plain.len() < 4 * SAMPLE {
-            return Ok(DEFAULT_LEVEL);
+            return Ok(true);
         }
-        self.set(DEFAULT_LEVEL)?;
         let mut sample = Vec::with_capacity(3 * SAMPLE);
         for start in [0, (plain.len() - SAMPLE) / 2, plain.len() - SAMPLE] {
             sample.extend_from_slice(&plain[start..start + SAMPLE]);
         }
         let shrunk = self.zstd.compress(&sample)?.len();
-        Ok(if shrunk + sample.len() / WORTH > sample.len() { HURRY } else { DEFAULT_LEVEL })
-    }
-
-    fn set(&mut self, level: i32) -> std::io::Result<()> {
-        if level != self.level {
-            self.zstd.set_compression_level(level)?;
-            self.level = level;
-        }
-        Ok(())
+        Ok(shrunk + sample.len() / WORTH <= sample.len())
     }
 }
+
+/// What frames are decompressed into.
+pub static PLAIN: Buffers = Buffers::new();
 
 /// One thread's means of decompressing.
 pub struct Decompressor(zstd::bulk::Decompressor<'static>);
@@ -127,15 +118,9 @@ impl Decompressor {
         Ok(Self(zstd::bulk::Decompressor::new()?))
     }
 
-    /// Decompresses one frame. What would become larger than any frame is refused before it does.
-    pub fn decompress(&mut self, algorithm: Algorithm, frame: &[u8]) -> std::io::Result<Vec<u8>> {
-        let mut plain = vec![];
-        self.decompress_into(algorithm, frame, &mut plain)?;
-        Ok(plain)
-    }
-
-    /// Like [`Decompressor::decompress`], into memory that is used again and again; what it held before is gone.
-    pub fn decompress_into(&mut self, algorithm: Algorithm, frame: &[u8], plain: &mut Vec<u8>) -> std::io::Result<()> {
+    /// Decompresses one frame into memory that is used again; what it held before is gone. What would become larger than any frame
+    /// is refused before it does.
+    pub fn decompress(&mut self, algorithm: Algorithm, frame: &[u8], plain: &mut Vec<u8>) -> std::io::Result<()> {
         plain.clear();
         let too_large = || std::io::Error::other("the frame decompresses to more than any frame holds");
         match algorithm {
@@ -186,7 +171,9 @@ mod tests {
             let plain = plain.repeat(repeat);
             for compression in all() {
                 let frame = Compressor::new(compression).expect("made").compress(plain.clone()).expect("compressed");
-                let back = Decompressor::new().expect("made").decompress(compression.algorithm, &frame).expect("decompressed");
+                let mut back = b"of before".to_vec();
+                let mut decompressor = Decompressor::new().expect("made");
+                decompressor.decompress(compression.algorithm, &frame, &mut back).expect("decompressed");
                 prop_assert!(back == plain);
             }
         }
@@ -194,7 +181,7 @@ mod tests {
         #[test]
         fn hostile_frames_end(frame in prop::collection::vec(any::<u8>(), 0..4000)) {
             for algorithm in [Algorithm::Zstd, Algorithm::Gzip] {
-                let _ = Decompressor::new().expect("made").decompress(algorithm, &frame);
+                let _ = Decompressor::new().expect("made").decompress(algorithm, &frame, &mut vec![]);
             }
         }
     }
@@ -204,7 +191,8 @@ mod tests {
         let bomb = vec![0; LARGEST + 1];
         for compression in all() {
             let frame = Compressor::new(compression).expect("made").compress(bomb.clone()).expect("compressed");
-            Decompressor::new().expect("made").decompress(compression.algorithm, &frame).expect_err("too large");
+            let mut decompressor = Decompressor::new().expect("made");
+            decompressor.decompress(compression.algorithm, &frame, &mut vec![]).expect_err("too large");
         }
     }
 }

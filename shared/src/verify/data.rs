@@ -19,7 +19,7 @@ use super::Progress;
 use super::plan::{Share, Step};
 use super::report::{Damages, blamed};
 use crate::archive::entry::FrameRef;
-use crate::archive::frame::Decompressor;
+use crate::archive::frame::{Decompressor, PLAIN};
 use crate::archive::objects::{Objects, ReadError};
 
 /// Requests in flight.
@@ -145,17 +145,15 @@ fn check(objects: &Objects, step: &Step, bytes: Bytes) -> Outcome {
         Err(e) => return Outcome::Doubt(e.to_string()),
     };
     let (key, mut damage, mut chunks) = (objects.key(step.object), vec![], 0);
+    let mut plain = PLAIN.lend();
     for (frame, pieces) in &step.frames {
         let mut damaged = |why: String| damage.push((key.clone(), format!("the frame at {}: {why}", frame.offset)));
         let begin = usize::try_from(frame.offset - step.range.start).unwrap_or(usize::MAX);
         let stored = bytes.slice(begin..begin + frame.length as usize);
-        let plain = match plain(objects, frame, stored, &mut decompressor) {
-            Ok(plain) => plain,
-            Err(why) => {
-                damaged(format!("{why} ({})", pieces.first().map_or_else(String::new, |p| p.file.to_string())));
-                continue;
-            }
-        };
+        if let Err(why) = decompress(objects, frame, stored, &mut decompressor, &mut plain) {
+            damaged(format!("{why} ({})", pieces.first().map_or_else(String::new, |p| p.file.to_string())));
+            continue;
+        }
         for piece in pieces {
             match piece.checked(&plain) {
                 Ok(_) => chunks += piece.hashes.len() as u64,
@@ -167,17 +165,18 @@ fn check(objects: &Objects, step: &Step, bytes: Bytes) -> Outcome {
 }
 
 /// A frame's content.
-fn plain(
+fn decompress(
     objects: &Objects,
     frame: &FrameRef,
     stored: Bytes,
     decompressor: &mut Decompressor,
-) -> Result<Vec<u8>, String> {
+    plain: &mut Vec<u8>,
+) -> Result<(), String> {
     let opened = objects.open(frame.object, frame.offset, stored).map_err(|e| match e {
         ReadError::Damaged { why, .. } => why,
         ReadError::Store(e) => e.to_string(),
     })?;
-    decompressor.decompress(objects.algorithm(frame.object), &opened).map_err(|e| e.to_string())
+    decompressor.decompress(objects.algorithm(frame.object), &opened, plain).map_err(|e| e.to_string())
 }
 
 impl Found {

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 use perennial_shared::archive::entry::{CHUNKS_IN_PAGE, Content, Entry, Extent, File, Kind};
 use perennial_shared::archive::page::PageRef;
+use perennial_shared::archive::path::RelPath;
 use perennial_shared::archive::plan::{self, Step, Wanted};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -31,6 +32,8 @@ pub(super) struct Planner {
     handle: Handle,
     out: mpsc::Sender<Work>,
     dry: bool,
+    /// Nothing was in the staging folder before.
+    fresh: bool,
     window: Vec<Wanted<Arc<Target>>>,
     /// Folders that were made, to be finished when everything in them is.
     folders: Vec<Folder>,
@@ -39,8 +42,9 @@ pub(super) struct Planner {
 }
 
 impl Planner {
-    pub(super) fn new(request: Request, handle: Handle, out: mpsc::Sender<Work>) -> Self {
-        Self { request, handle, out, dry: false, window: vec![], folders: vec![], bytes: 0, chunks: 0 }
+    pub(super) fn new(mut request: Request, handle: Handle, out: mpsc::Sender<Work>) -> Self {
+        request.local = request.local.filter(|local| write::has_entries(local));
+        Self { request, handle, out, dry: false, fresh: false, window: vec![], folders: vec![], bytes: 0, chunks: 0 }
     }
 
     /// Writes nothing.
@@ -67,7 +71,9 @@ impl Planner {
         match &entry.kind {
             Kind::Folder if !self.dry && wanted => {
                 self.make_parents(&full)?;
-                write::make_folder(&full)?;
+                let new = write::make_folder(&full)?;
+                // The top comes first, and what is below a new one is new.
+                self.fresh |= new && entry.path == RelPath::root();
                 self.folders.push(Folder::of(entry));
             }
             Kind::Link(to) if !self.dry && wanted => {
@@ -96,7 +102,7 @@ impl Planner {
         self.make_parents(&full)?;
         self.request.progress.files.fetch_add(1, Ordering::Relaxed);
         let local = self.request.local.as_ref().map(|root| entry.path.under(root));
-        let target = Target::prepare(entry, full, local, self.dry)?;
+        let target = Target::prepare(entry, full, self.fresh, local, self.dry)?;
         let target = Arc::new(target);
         match &file.content {
             Content::Inline(extents) => {

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use bytes::Bytes;
 use perennial_shared::archive::chunk::ChunkHash;
 use perennial_shared::archive::entry::{self, Entry, Extent, Kind, Time};
-use perennial_shared::archive::frame::Decompressor;
+use perennial_shared::archive::frame::{Decompressor, PLAIN};
 use perennial_shared::archive::objects::{Objects, ReadError};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 
@@ -41,17 +41,23 @@ struct Candidate {
 }
 
 impl Target {
-    /// Looks at what is there. A file of an interrupted restore is kept as far as it is right.
-    pub(super) fn prepare(entry: Entry, full: PathBuf, local: Option<PathBuf>, dry: bool) -> io::Result<Self> {
+    /// Looks at what is there. A file of an interrupted restore is kept as far as it is right; in a `fresh` staging folder there is none.
+    pub(super) fn prepare(
+        entry: Entry,
+        full: PathBuf,
+        fresh: bool,
+        local: Option<PathBuf>,
+        dry: bool,
+    ) -> io::Result<Self> {
         let size = if let Kind::File(file) = &entry.kind { file.size } else { 0 };
         let mut candidates = vec![];
         let mut was_there = false;
-        match fs::symlink_metadata(&full) {
-            Ok(found) if found.is_file() => {
+        match if fresh { None } else { fs::symlink_metadata(&full).ok() } {
+            Some(found) if found.is_file() => {
                 was_there = true;
                 candidates.extend(candidate(&full, true));
             }
-            Ok(_) if !dry => remove(&full)?,
+            Some(_) if !dry => remove(&full)?,
             _ => {}
         }
         candidates.extend(local.and_then(|path| candidate(&path, false)));
@@ -158,7 +164,7 @@ impl Target {
 
 /// Decompresses the frames of a fetched range, checks and writes every piece.
 pub(super) fn frames(objects: &Objects, bytes: &Bytes, work: Work, progress: &Counters) -> Result<(), RestoreError> {
-    let (fetch, mut decompressor, mut plain) = (work.fetch, Decompressor::new()?, vec![]);
+    let (fetch, mut decompressor, mut plain) = (work.fetch, Decompressor::new()?, PLAIN.lend());
     for (frame, pieces) in work.frames {
         let damaged = |why: String| ReadError::Damaged {
             key: objects.key(frame.object),
@@ -168,7 +174,7 @@ pub(super) fn frames(objects: &Objects, bytes: &Bytes, work: Work, progress: &Co
         let stored = bytes.slice(begin..begin + frame.length as usize);
         let opened = objects.open(frame.object, frame.offset, stored)?;
         let algorithm = objects.algorithm(frame.object);
-        decompressor.decompress_into(algorithm, &opened, &mut plain).map_err(|e| damaged(e.to_string()))?;
+        decompressor.decompress(algorithm, &opened, &mut plain).map_err(|e| damaged(e.to_string()))?;
         for piece in pieces {
             let bytes = piece.checked(&plain).map_err(|why| damaged(format!("{why} ({})", piece.file.entry.path)))?;
             piece.file.place(bytes, piece.offset)?;
@@ -196,17 +202,23 @@ fn has_holes(entry: &Entry) -> bool {
     }
 }
 
-/// A folder that only we can look into until it is finished.
-pub(super) fn make_folder(full: &Path) -> io::Result<()> {
-    match fs::DirBuilder::new().mode(0o700).create(full) {
+/// A folder that only we can look into until it is finished. Whether it is new.
+pub(super) fn make_folder(full: &Path) -> io::Result<bool> {
+    let make = || fs::DirBuilder::new().mode(0o700).create(full).map(|()| true);
+    match make() {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => match fs::symlink_metadata(full) {
             // Of an interrupted restore; it may have been finished already.
-            Ok(found) if found.is_dir() => fs::set_permissions(full, fs::Permissions::from_mode(0o700)),
-            _ => remove(full).and_then(|()| fs::DirBuilder::new().mode(0o700).create(full)),
+            Ok(found) if found.is_dir() => fs::set_permissions(full, fs::Permissions::from_mode(0o700)).map(|()| false),
+            _ => remove(full).and_then(|()| make()),
         },
         result => result,
     }
     .map_err(|e| named(full, &e))
+}
+
+/// Whether there is a folder with anything in it.
+pub(super) fn has_entries(folder: &Path) -> bool {
+    fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some())
 }
 
 pub(super) fn link(entry: &Entry, to: &[u8], full: &Path) -> io::Result<()> {

@@ -11,18 +11,30 @@ use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
+use crate::buffers::Buffers;
 use crate::store::{Meta, Reader, StoreError};
 
 const LARGEST_HINT: u64 = 64 << 20;
+/// Smaller bodies have memory of their own, which whoever got one may keep for long.
+const LARGE: u64 = 1 << 20;
+static BODIES: Buffers = Buffers::new();
 
 /// The whole body.
 pub(super) async fn whole(body: ByteStream, meta: &Meta, location: &str) -> Result<Bytes, StoreError> {
-    // Growing step by step would copy megabytes again and again; what was announced is only a hint.
-    let mut bytes = Vec::with_capacity(usize::try_from(meta.size.min(LARGEST_HINT)).unwrap_or_default());
-    match stream(body, meta.clone(), location.to_owned()).read_to_end(&mut bytes).await {
-        Ok(_) => Ok(bytes.into()),
-        Err(error) => Err(StoreError::from_read(error, &meta.key, location)),
+    let body = stream(body, meta.clone(), location.to_owned());
+    if meta.size < LARGE {
+        let mut bytes = vec![];
+        return received(body, meta, location, &mut bytes).await.map(|()| bytes.into());
     }
+    let mut bytes = BODIES.lend();
+    received(body, meta, location, &mut bytes).await.map(|()| Bytes::from_owner(bytes))
+}
+
+async fn received(mut body: Reader, meta: &Meta, location: &str, into: &mut Vec<u8>) -> Result<(), StoreError> {
+    // Growing step by step would copy megabytes again and again; what was announced is only a hint.
+    into.reserve_exact(usize::try_from(meta.size.min(LARGEST_HINT)).unwrap_or_default());
+    let read = body.read_to_end(into).await;
+    read.map(|_| ()).map_err(|error| StoreError::from_read(error, &meta.key, location))
 }
 
 /// The body as it comes. Its errors carry a [`StoreError`].
