@@ -300,6 +300,40 @@ fn what_did_not_change_costs_nothing() {
 }
 
 #[test]
+fn what_was_moved_is_not_stored_again() {
+    let case = Case {
+        store: Arc::new(MemoryStore::default()),
+        key: None,
+        options: UploadSettings::default(),
+        compression: Compression::default(),
+        chunk_size: 16 << 10,
+    };
+    let tree = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| tree.path().join(name);
+    for (name, size, seed) in
+        [("app.log", 3_000_000, 1), ("app.log.1", 2_500_000, 2), ("z/big", 5_000_000, 3), ("z/little", 90_000, 4)]
+    {
+        fs::create_dir_all(path("z")).expect("made");
+        fs::write(path(name), noise(size, seed)).expect("written");
+    }
+    let base = run(case.back_up(tree.path(), 0, None)).expect("a base");
+
+    // Logs are rotated, of which one had grown; a folder gets a name that stands before all others.
+    let log = fs::File::options().append(true).open(path("app.log")).expect("open");
+    std::io::Write::write_all(&mut &log, &noise(1000, 5)).expect("written");
+    fs::rename(path("app.log.1"), path("app.log.2")).expect("renamed");
+    fs::rename(path("app.log"), path("app.log.1")).expect("renamed");
+    fs::write(path("app.log"), noise(500, 6)).expect("written");
+    fs::rename(path("z"), path("a")).expect("renamed");
+    let next = run(case.back_up(tree.path(), 1, Some(&base))).expect("an increment");
+    assert!(next.new_bytes <= 2 * (16 << 10), "{} bytes were stored again", next.new_bytes);
+
+    let back = tempfile::tempdir().expect("a folder");
+    run(case.restore(&next, &back.path().join("data"), None)).expect("restored");
+    assert!(image(&back.path().join("data")) == image(tree.path()));
+}
+
+#[test]
 fn a_base_is_an_ordinary_tar_file() {
     for algorithm in [Algorithm::Zstd, Algorithm::Gzip, Algorithm::None] {
         let repository = tempfile::tempdir().expect("a folder");

@@ -197,7 +197,7 @@ fn parent(request: &Request, archive: &Archive) -> Parent {
             }
         }
     });
-    Parent { objects, entries, ahead: VecDeque::new() }
+    Parent { objects, root: archive.index.clone(), moved: None, entries, ahead: VecDeque::new() }
 }
 
 /// The next entries of an index; none at its end.

@@ -1,7 +1,7 @@
 //! Folders into archives and back: the effects around `perennial_shared::archive`.
 //!
 //! ```text
-//! producer thread      walks the folder beside the parent's index, decides what must be read      walk, produce
+//! producer thread      walks the folder beside the parent's index, decides what must be read      walk, produce, moved
 //! pool, all cores      reads and hashes blocks of files; compresses frames                        pool, read
 //! assembler thread     puts new chunks into frames, in the order of the walk                      assemble
 //! writer thread        hashes the object, cuts it into parts, writes the index                    write
@@ -13,6 +13,7 @@
 
 pub mod assemble;
 pub mod create;
+mod moved;
 pub mod pool;
 mod produce;
 mod read;

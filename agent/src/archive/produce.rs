@@ -3,12 +3,14 @@
 use std::collections::VecDeque;
 use std::fs::Metadata;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 
 use perennial_shared::archive::chunk;
 use perennial_shared::archive::entry::{CHUNKS_IN_PAGE, Content, Entry, Extent, File, Kind};
+use perennial_shared::archive::index::Root;
 use perennial_shared::archive::objects::{Objects, ReadError};
 use perennial_shared::archive::page::PageRef;
 use perennial_shared::archive::path::RelPath;
@@ -16,6 +18,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::create::ArchiveError;
+use super::moved::{DEAR, Moved};
 use super::pool::{Pool, Ticket};
 use super::read::{self, BLOCK, Block, Opened, Small};
 use super::source::Source;
@@ -82,6 +85,8 @@ pub(super) struct Producer<'a> {
 /// The parent's index as it comes in.
 pub(super) struct Parent {
     pub(super) objects: Objects,
+    pub(super) root: Root,
+    pub(super) moved: Option<Moved>,
     pub(super) entries: mpsc::Receiver<Result<Vec<FromParent>, ReadError>>,
     pub(super) ahead: VecDeque<FromParent>,
 }
@@ -188,6 +193,10 @@ impl Producer<'_> {
             return Ok(size);
         }
         let before = before.and_then(|e| if let Kind::File(file) = e.kind { Some(file) } else { None });
+        let before = match before {
+            Some(file) if file.identity.inode == metadata.ino() => Some(file),
+            other => self.elsewhere(metadata.ino(), size)?.or(other),
+        };
         let chunk_size = before.as_ref().map_or_else(|| chunk::size_for(size, self.least_chunk), |f| f.chunk_size);
         if size > BLOCK {
             self.flush()?;
@@ -208,6 +217,16 @@ impl Producer<'_> {
             self.flush()?;
         }
         Ok(size)
+    }
+
+    /// The parent's file that stood elsewhere under this inode number.
+    fn elsewhere(&mut self, inode: u64, size: u64) -> Result<Option<File>, ArchiveError> {
+        let Some(parent) = &mut self.parent else { return Ok(None) };
+        if parent.moved.is_none() && size >= DEAR {
+            let walk = parent.objects.walk(&parent.root);
+            parent.moved = Some(self.handle.block_on(Moved::read(walk))?);
+        }
+        Ok(parent.moved.as_ref().and_then(|moved| moved.file(inode)).cloned())
     }
 
     /// A file is what it was.
