@@ -19,9 +19,11 @@ use super::super::profiling::{Again, Index, Profiling};
 use super::searched::{self, Measured};
 use crate::engine::EngineError;
 
-/// Collections with more objects are not repaired: the engine reads every object and logs a line about it, which should be over in minutes.
+/// Collections with more objects are not repaired: the engine reads every object and logs a line about it, in some 40 µs and 300 bytes each
+/// on two cores, which should be over in minutes.
 const LARGEST_REPAIRED: u64 = 2_000_000;
-/// Shards with more objects do not get a new index, without which most would not be found for long because of the few that are not.
+/// Shards with more objects do not get a new index (some thousand objects a second): until it is whole, most would not be found because of
+/// the few that are not.
 const LARGEST_REBUILT: u64 = 100_000;
 /// Shards that are gone through at once: there may be thousands of tenants.
 const AT_ONCE: usize = 50;
