@@ -93,10 +93,11 @@ impl Context {
             Some(source) => Some(secret::read(source, &SecretsManager::new(&self.aws)).await?),
             None => None,
         };
-        let Target { url, data_dir, service, .. } = &self.target;
+        let Target { url, debug_url, data_dir, service, .. } = &self.target;
         Ok(match self.target.engine {
             Kind::Weaviate => {
                 let options = weaviate::Options {
+                    debug_url: debug_url.clone(),
                     host_name: self.target.host_name.clone(),
                     data_dir: data_dir.clone(),
                     service: service.clone(),

@@ -1,7 +1,7 @@
 //! Backups of an engine's files: the engine gives a consistent set of them, Perennial archives it and brings it back.
 //!
-//! A restore has three steps, so that what is compared can still be taken back: [`FileBackup::install`] makes the data answer, in
-//! place of the old or beside it; then it is compared with the manifest; then [`FileBackup::commit`] makes it the only one, or
+//! A restore has steps, so that what is compared can still be taken back: [`FileBackup::install`] makes the data answer, in
+//! place of the old or beside it; then it is compared with the manifest, and mended ([`FileBackup::mend`]); then [`FileBackup::commit`] makes it the only one, or
 //! [`FileBackup::take_back`] leaves what was there before. Each may be called again after a crash.
 
 use std::collections::BTreeMap;
@@ -38,6 +38,13 @@ pub trait FileBackup: Send + Sync {
 
     /// Makes the staged files the engine's, and waits until it answers with them. What was there before is kept.
     async fn install(&self, wish: &InstallWish<'_>) -> Result<Installed, EngineError>;
+
+    /// Makes good what is worse than it was at the backup though every file is what it was, as far as the engine can; what a person
+    /// should know. Called when the data was compared, because what answers better than it did at the backup answers differently.
+    async fn mend(&self, patience: Duration, progress: Progress<'_>) -> Vec<String> {
+        let _ = (patience, progress);
+        vec![]
+    }
 
     /// Keeps what was installed and forgets what was there before; what a person should know.
     async fn commit(&self, installed: &Installed) -> Result<Vec<String>, EngineError>;

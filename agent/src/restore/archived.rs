@@ -13,7 +13,8 @@ use globset::{Glob, GlobSet, GlobSetBuilder};
 use perennial_shared::archive::objects::Objects;
 use perennial_shared::manifest::{Archive, Manifest};
 
-use super::{READY, Restored, Wish, compare, room};
+use super::compare::{self, Compared};
+use super::{READY, Restored, Wish, room};
 use crate::archive::restore::{self as staging, Counters, Estimate, Request};
 use crate::context::Context;
 use crate::engine::files::{InstallWish, Installed};
@@ -158,6 +159,7 @@ impl Work<'_> {
         findings.extend(compared.findings);
         if !self.wish.dry_run {
             let installed = Installed { tag: self.tag.clone(), ..Installed::default() };
+            findings.extend(self.mend().await);
             findings.extend(self.files.commit(&installed).await?);
             self.remember(true)?;
         }
@@ -211,10 +213,7 @@ impl Work<'_> {
 
     /// Has the engine take the staged files, and believes it only after a comparison.
     async fn install(&self) -> Result<Vec<String>, Failure> {
-        let told = |step: Step<'_>| {
-            let stage = step.state.to_owned();
-            self.watch.see(&Progress { stage, done: step.done.unwrap_or(0), total: None });
-        };
+        let told = |step: Step<'_>| self.tell(step);
         let wish = InstallWish {
             tag: &self.tag,
             staged: &self.staging,
@@ -233,14 +232,35 @@ impl Work<'_> {
         failpoint::reach("restore-installed");
         let mut findings = installed.findings.clone();
         if let Some(engine) = self.engine {
-            let comparing = compare::installed(engine, Some(self.manifest), &installed);
-            match alive(self.watch, "counting and comparing samples", comparing).await {
+            let mut compared = self.compare(engine, &installed).await;
+            findings.extend(self.mend().await);
+            if compared.is_err() {
+                compared = self.compare(engine, &installed).await;
+            }
+            match compared {
                 Ok(compared) => findings.extend(compared.findings),
                 Err(e) => return Err(self.taken_back(&installed, e).await),
             }
         }
         findings.extend(self.files.commit(&installed).await?);
         Ok(findings)
+    }
+
+    async fn compare(&self, engine: &dyn Engine, installed: &Installed) -> Result<Compared, Failure> {
+        let comparing = compare::installed(engine, Some(self.manifest), installed);
+        alive(self.watch, "counting and comparing samples", comparing).await
+    }
+
+    /// Leaves half of the time to what is still to come.
+    async fn mend(&self) -> Vec<String> {
+        let told = |step: Step<'_>| self.tell(step);
+        let mending = self.files.mend(self.time_left() / 2, &told);
+        alive(self.watch, "looking over the restored data", mending).await
+    }
+
+    fn tell(&self, step: Step<'_>) {
+        let stage = step.state.to_owned();
+        self.watch.see(&Progress { stage, done: step.done.unwrap_or(0), total: None });
     }
 
     async fn taken_back(&self, installed: &Installed, why: Failure) -> Failure {

@@ -19,7 +19,7 @@ pub struct Machine {
 }
 
 /// How the program ended.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Ran {
     /// Exit code; `None` when a signal ended it.
     pub code: Option<i32>,

@@ -21,7 +21,7 @@ pub struct WeaviateServer {
     server: Scripted,
     folder: tempfile::TempDir,
     host_name: String,
-    ports: [u16; 6],
+    ports: [u16; 7],
 }
 
 impl WeaviateServer {
@@ -62,6 +62,13 @@ impl WeaviateServer {
         self.server.start();
     }
 
+    /// Stops it as its owner would, does something to its data folder, and begins to start it again.
+    pub fn restart_after(&mut self, work: impl FnOnce(&Path)) {
+        self.server.stop();
+        work(&self.data_dir());
+        self.server.start();
+    }
+
     /// Takes it away.
     pub fn stop(&mut self) {
         self.server.kill();
@@ -87,6 +94,7 @@ impl WeaviateServer {
     /// What the product is told of it.
     pub fn options(&self) -> Options {
         Options {
+            debug_url: Some(self.debug_url()),
             host_name: Some(self.host_name.clone()),
             data_dir: Some(self.data_dir()),
             service: Some(self.server.service()),
@@ -111,6 +119,11 @@ impl WeaviateServer {
         format!("http://127.0.0.1:{}", self.ports[0])
     }
 
+    /// The address of its profiling port, which answers where `GO_PROFILING_DISABLE` is set to `false`.
+    pub fn debug_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports[6])
+    }
+
     /// Its data folder.
     pub fn data_dir(&self) -> PathBuf {
         self.folder.path().join("data")
@@ -122,8 +135,8 @@ impl WeaviateServer {
     }
 }
 
-fn command(host_name: &str, folder: &Path, ports: [u16; 6], s3: &str) -> Command {
-    let [http, raft, raft_internal, gossip, data, grpc] = ports.map(|p| p.to_string());
+fn command(host_name: &str, folder: &Path, ports: [u16; 7], s3: &str) -> Command {
+    let [http, raft, raft_internal, gossip, data, grpc, profiling] = ports.map(|p| p.to_string());
     let mut command = Command::new(installed("weaviate-server"));
     command.args(["--scheme", "http", "--host", "127.0.0.1", "--port", &http]).current_dir(folder);
     command.env("PERSISTENCE_DATA_PATH", folder.join("data")).env("BACKUP_FILESYSTEM_PATH", folder.join("native"));
@@ -139,6 +152,7 @@ fn command(host_name: &str, folder: &Path, ports: [u16; 6], s3: &str) -> Command
         ("CLUSTER_IN_LOCALHOST", "true"),
         ("GRPC_PORT", &grpc),
         ("GO_PROFILING_DISABLE", "true"),
+        ("GO_PROFILING_PORT", &profiling),
         ("GOMEMLIMIT", "1GiB"),
         ("DISABLE_TELEMETRY", "true"),
         ("API_BASED_MODULES_DISABLED", "true"),

@@ -31,6 +31,9 @@ pub struct Target {
     pub method: Method,
     /// Where the engine answers, seen from its own instance: `http://127.0.0.1:8080`.
     pub url: String,
+    /// Where Weaviate's profiling port answers, which also repairs vector indexes: `http://127.0.0.1:6060`. `None` is the host of `url`
+    /// with port 6060. It has no authentication, and is never told the API key.
+    pub debug_url: Option<String>,
     /// Whose password `api_key` is, where the engine has users (Redis); `None` is the default user.
     pub user: Option<String>,
     /// Where the engine's API key is; `None` for an engine without authentication.

@@ -63,6 +63,7 @@ struct Raw {
     engine: String,
     method: Option<String>,
     url: Option<String>,
+    debug_url: Option<String>,
     user: Option<String>,
     api_key: Option<RawSecret>,
     host_name: Option<String>,
@@ -223,6 +224,14 @@ impl Check<'_> {
         self.that(fits, key, &format!("1 to {longest} letters, digits or any of {extra:?}"))
     }
 
+    /// An address that begins in one of two ways.
+    fn address(&self, key: &str, value: &str, schemes: [&str; 2]) -> Result<(), SettingsError> {
+        let host = schemes.iter().find_map(|scheme| value.strip_prefix(scheme));
+        let plain = host.is_some_and(|h| !h.is_empty() && !h.contains(['/', '?', '#', '@', ' ']));
+        let allowed = format!("{}HOST:PORT or {}HOST:PORT, without path or user name", schemes[0], schemes[1]);
+        self.that(plain, key, &allowed)
+    }
+
     fn duration(
         &self,
         key: &str,
@@ -252,11 +261,11 @@ impl Raw {
         let engine = Engine::parse(&self.engine, check)?;
         let method = engine.method(self.method.as_deref(), check)?;
         let url = self.url.unwrap_or_else(|| engine.default_url().into());
-        let schemes = engine.schemes();
-        let host = schemes.iter().find_map(|scheme| url.strip_prefix(scheme));
-        let plain = host.is_some_and(|h| !h.is_empty() && !h.contains(['/', '?', '#', '@', ' ']));
-        let allowed = format!("{}HOST:PORT or {}HOST:PORT, without path or user name", schemes[0], schemes[1]);
-        check.that(plain, "url", &allowed)?;
+        check.address("url", &url, engine.schemes())?;
+        if let Some(url) = &self.debug_url {
+            check.that(engine == Engine::Weaviate, "debug_url", "only with `engine: weaviate`")?;
+            check.address("debug_url", url, engine.schemes())?;
+        }
         if let Some(user) = &self.user {
             check.name("user", user, 255, "-_.@")?;
             check.that(
@@ -277,6 +286,7 @@ impl Raw {
             engine,
             method,
             url,
+            debug_url: self.debug_url,
             user: self.user,
             service: self.service.map(|s| s.check(check)).transpose()?,
             archive: self.archive.check(&self.compression, check)?,
@@ -452,6 +462,7 @@ mod tests {
 name: docs
 engine: weaviate
 url: http://127.0.0.1:8080
+debug_url: http://127.0.0.1:6061
 api_key: {secret: perennial/docs/weaviate-api-key}
 host_name: weaviate-0
 data_dir: /workspace/weaviate/data
@@ -467,6 +478,7 @@ checks: {min_free_disk_gib: 20, min_free_memory_percent: 10, max_load_per_cpu: 2
     fn everything_can_be_set() {
         let target = parse("docs.yaml", FULL).expect("valid");
         assert_eq!(target.api_key, Some(SecretSource::SecretsManager("perennial/docs/weaviate-api-key".into())));
+        assert_eq!(target.debug_url.as_deref(), Some("http://127.0.0.1:6061"));
         assert_eq!(target.repository.to_string(), "s3://my-backups/weaviate/prod");
         let group = target.auto_scaling.expect("a group");
         assert_eq!((group.launch_hook.as_str(), group.document.as_str()), ("perennial-launch", "perennial-docs"));
@@ -489,6 +501,8 @@ checks: {min_free_disk_gib: 20, min_free_memory_percent: 10, max_load_per_cpu: 2
             ("name: docs", "name: Docs", "name", "lower-case"),
             ("engine: weaviate", "engine: mysql", "engine", "one of: weaviate, qdrant, redis, files"),
             ("http://127.0.0.1:8080", "http://u:p@h/x", "url", "http://HOST:PORT"),
+            ("http://127.0.0.1:6061", "http://h:6060/debug", "debug_url", "http://HOST:PORT"),
+            ("engine: weaviate", "engine: qdrant", "debug_url", "only with `engine: weaviate`"),
             ("host_name: weaviate-0", "host_name: 'a b'", "host_name", "letters"),
             ("data_dir: /workspace", "data_dir: workspace", "data_dir", "absolute"),
             ("s3://my-backups/", "s3://My_Backups/", "repository.url", "bucket name"),

@@ -50,6 +50,14 @@ struct VectorIndex {
     distance: Option<String>,
     #[serde(default)]
     skip: bool,
+    multivector: Option<Multivector>,
+}
+
+/// Many vectors an object.
+#[derive(Deserialize, Clone)]
+struct Multivector {
+    #[serde(default)]
+    enabled: bool,
 }
 
 #[derive(Deserialize, Clone)]
@@ -65,13 +73,21 @@ struct Tenant {
     activity_status: Option<String>,
 }
 
+impl VectorIndex {
+    /// By dot product a longer vector is nearer, and so may be another object's many vectors.
+    fn finds_itself(&self) -> bool {
+        let many = self.multivector.as_ref().is_some_and(|m| m.enabled);
+        !self.skip && !many && self.distance.as_deref() != Some("dot")
+    }
+}
+
 impl Class {
     pub(super) fn has_tenants(&self) -> bool {
         self.multi_tenancy_config.as_ref().is_some_and(|m| m.enabled)
     }
 
     /// Whether a vector is searched by a graph (HNSW, the default), whose log is in files of its own.
-    fn is_graph(&self, vector: Option<&str>) -> bool {
+    pub(super) fn is_graph(&self, vector: Option<&str>) -> bool {
         let kind = match (vector, &self.vector_config) {
             (Some(name), Some(named)) => named.get(name).and_then(|v| v.vector_index_type.as_deref()),
             _ => self.vector_index_type.as_deref(),
@@ -79,13 +95,15 @@ impl Class {
         kind == Some("hnsw")
     }
 
-    /// Whether an object is its own nearest neighbour. By dot product a longer vector is nearer.
-    pub(super) fn finds_itself(&self) -> bool {
-        let index = match &self.vector_config {
-            Some(named) if !named.is_empty() => named.values().next().and_then(|v| v.vector_index_config.as_ref()),
-            _ => self.vector_index_config.as_ref(),
-        };
-        index.is_some_and(|i| !i.skip && i.distance.as_deref() != Some("dot"))
+    /// The vectors by which an object is its own nearest neighbour: of all named ones, else of the one without a name.
+    pub(super) fn find_themselves(&self) -> Vec<Option<String>> {
+        let named: Vec<_> = self.vector_config.iter().flatten().collect();
+        if named.is_empty() {
+            let finds_itself = self.vector_index_config.as_ref().is_some_and(VectorIndex::finds_itself);
+            return finds_itself.then_some(None).into_iter().collect();
+        }
+        let finding = |v: &NamedVector| v.vector_index_config.as_ref().is_some_and(VectorIndex::finds_itself);
+        named.into_iter().filter(|(_, v)| finding(v)).map(|(name, _)| Some(name.clone())).collect()
     }
 
     /// The vector that samples search by: the only one, or the first named one.
@@ -119,13 +137,18 @@ pub(super) async fn tenants(client: &Client, class: &str) -> Result<(Vec<String>
 /// Every collection with its exact count.
 pub(super) async fn count(client: &Client) -> Result<Vec<Counted>, EngineError> {
     let classes = classes(client).await?;
-    stream::iter(classes).map(|class| count_class(client, class)).buffered(AT_ONCE).try_collect().await
+    stream::iter(classes)
+        .map(|class| async move { count_class(client, &class).await })
+        .buffered(AT_ONCE)
+        .try_collect()
+        .await
 }
 
-async fn count_class(client: &Client, class: Class) -> Result<Counted, EngineError> {
+/// A collection's exact count.
+pub(super) async fn count_class(client: &Client, class: &Class) -> Result<Counted, EngineError> {
     if !class.has_tenants() {
         let count = aggregate(client, &class.name, &[None]).await?;
-        return Ok(Counted { name: class.name, count, ..Counted::default() });
+        return Ok(Counted { name: class.name.clone(), count, ..Counted::default() });
     }
     let (tenants, uncounted_tenants) = tenants(client, &class.name).await?;
     let mut count = 0;
@@ -133,11 +156,11 @@ async fn count_class(client: &Client, class: Class) -> Result<Counted, EngineErr
         let some: Vec<_> = some.iter().map(|t| Some(t.as_str())).collect();
         count += aggregate(client, &class.name, &some).await?;
     }
-    Ok(Counted { name: class.name, count, uncounted_tenants, ..Counted::default() })
+    Ok(Counted { name: class.name.clone(), count, uncounted_tenants, ..Counted::default() })
 }
 
 /// The sum of the counts of some tenants, or of the whole collection.
-async fn aggregate(client: &Client, class: &str, tenants: &[Option<&str>]) -> Result<u64, EngineError> {
+pub(super) async fn aggregate(client: &Client, class: &str, tenants: &[Option<&str>]) -> Result<u64, EngineError> {
     let parts: Vec<_> = tenants
         .iter()
         .enumerate()
@@ -254,6 +277,8 @@ pub(super) async fn ask(client: &Client, class: &str, sample: &Sample) -> Result
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -261,6 +286,18 @@ mod tests {
         assert_eq!(id_at(0, 3), "00000000-0000-0000-0000-000000000000");
         assert_eq!(id_at(1, 3), "55555555-5555-5555-5555-555555555555");
         assert_eq!(id_at(2, 3), "aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa");
+    }
+
+    #[test]
+    fn every_vector_is_searched_by_that_finds_itself() {
+        let class = |value: Value| serde_json::from_value::<Class>(value).expect("a class").find_themselves();
+        let index = |distance: &str| json!({"vectorIndexType": "hnsw", "vectorIndexConfig": {"distance": distance}});
+        let many = json!({"vectorIndexConfig": {"distance": "cosine", "multivector": {"enabled": true}}});
+        let named = json!({"a": index("cosine"), "b": index("dot"), "c": index("l2-squared"), "d": many});
+        let found = class(json!({"class": "Doc", "vectorConfig": named}));
+        assert_eq!(found, [Some("a".to_owned()), Some("c".to_owned())]);
+        assert_eq!(class(json!({"class": "Doc", "vectorIndexConfig": {"distance": "cosine"}})), [None]);
+        assert!(class(json!({"class": "Doc", "vectorIndexConfig": {"distance": "cosine", "skip": true}})).is_empty());
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! | `examine` | what `doctor` looks at in Weaviate alone |
 //! | `left_over` | folders that would make a restore lie |
 //! | `read_only` | refusing writes |
+//! | `profiling` | having vectors indexed again, over the profiling port |
 //! | `physical` | backups of its files, caught in an instant |
 
 mod backup;
@@ -22,6 +23,7 @@ mod inventory;
 mod left_over;
 mod operation;
 mod physical;
+mod profiling;
 mod read_only;
 mod restore;
 
@@ -39,11 +41,13 @@ use crate::engine::native::{Captured, Description, Place};
 use crate::engine::{Answer, Counted, Engine, EngineError, FileBackup, Identity, NativeBackup, Progress};
 use client::{Client, Request};
 use operation::{Kind, Operation};
+use profiling::Profiling;
 
 /// One Weaviate server.
 #[derive(Debug)]
 pub struct Weaviate {
     client: Client,
+    profiling: Profiling,
     host_name: Option<String>,
     data_dir: Option<PathBuf>,
     service: Option<Service>,
@@ -55,6 +59,8 @@ pub struct Weaviate {
 /// What must be known of a Weaviate server.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
+    /// Where its profiling port answers; `None` is port 6060 of its host.
+    pub debug_url: Option<String>,
     /// The name it must run under (`CLUSTER_HOSTNAME`); `None` takes any.
     pub host_name: Option<String>,
     /// Its data folder as this program sees it; `None` does without looking for left-over folders.
@@ -68,9 +74,10 @@ pub struct Options {
 impl Weaviate {
     /// The server at `url`; nothing is sent yet.
     pub fn new(url: &str, key: Option<&Secret>, options: Options) -> Result<Self, EngineError> {
-        let Options { host_name, data_dir, service, physical } = options;
+        let Options { debug_url, host_name, data_dir, service, physical } = options;
         let refusing = AtomicBool::new(false);
-        Ok(Self { client: Client::new(url, key)?, host_name, data_dir, service, physical, refusing })
+        let (client, profiling) = (Client::new(url, key)?, Profiling::new(debug_url.as_deref(), url)?);
+        Ok(Self { client, profiling, host_name, data_dir, service, physical, refusing })
     }
 
     /// The identity, which must have the pinned host name.

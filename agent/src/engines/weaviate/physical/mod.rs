@@ -14,12 +14,14 @@
 //! | `wal` | the write-ahead logs' checksums |
 //! | `install` | what must hold before and after an install |
 //! | `searched` | whether objects are found by their own vectors |
+//! | `repair` | having the engine index again those that are not |
 
 mod freeze;
 mod hook;
 mod install;
 mod layout;
 mod links;
+mod repair;
 mod searched;
 mod wal;
 
@@ -36,12 +38,13 @@ use perennial_shared::manifest::Manifest;
 use super::Weaviate;
 use crate::archive::source::Source;
 use crate::engine::files::{CaptureWish, CapturedFiles, InstallWish, Installed};
-use crate::engine::{Engine, EngineError, FileBackup, Step};
+use crate::engine::{Engine, EngineError, FileBackup, Progress, Step};
 use crate::engines::data_folder::DataFolder;
 use crate::{failpoint, service};
 use freeze::Process;
 use hook::{Flushed, Hook};
 use links::{Links, Seen};
+use repair::Repair;
 
 /// Freezes tried until no bucket is between two states, which each is for less than a millisecond.
 const TRIES: u32 = 20;
@@ -194,8 +197,13 @@ impl FileBackup for Weaviate {
         told("waiting for the engine");
         self.wait_until_ready(deadline.saturating_duration_since(Instant::now())).await?;
         install::fits(wish.manifest, &self.pinned_identity().await?)?;
-        told("searching for objects by their own vectors");
-        Ok(Installed { tag: wish.tag.into(), findings: searched::findings(&self.client).await, ..Installed::default() })
+        Ok(Installed { tag: wish.tag.into(), ..Installed::default() })
+    }
+
+    async fn mend(&self, patience: Duration, progress: Progress<'_>) -> Vec<String> {
+        let told = |state: &str| progress(Step { state, done: None });
+        let until = Instant::now() + patience;
+        Repair { client: &self.client, profiling: &self.profiling, until, told: &told }.findings().await
     }
 
     async fn commit(&self, installed: &Installed) -> Result<Vec<String>, EngineError> {

@@ -2,9 +2,9 @@
 //!
 //! Weaviate acknowledges a write before its place in the vector index is in a file, and what was written between the hook and the
 //! freeze can lack it: the object is there and counted, and no search by vector finds it. It cannot be prevented from outside,
-//! only seen, and said; the engine can index such objects again.
+//! only seen, and said; the engine can index such objects again (`repair`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -16,56 +16,64 @@ use crate::engine::EngineError;
 const PAGES: usize = 8;
 /// Objects a page, and searches a query.
 const A_PAGE: usize = 25;
-/// Collections in which is searched, so that a thousand do not take an hour.
-const COLLECTIONS: usize = 25;
+/// Vectors of collections by which is searched, so that a thousand do not take an hour.
+const VECTORS: usize = 25;
 const LIMIT: usize = 3;
 /// Distances of vectors that are the same but for rounding.
 const SAME: f64 = 1e-5;
 
-/// What a person should know. Never a failure: the data is there.
-pub(super) async fn findings(client: &Client) -> Vec<String> {
-    match measure(client).await {
-        Ok(findings) => findings,
-        Err(e) => vec![format!("whether objects are found by their own vectors could not be found out: {e}")],
+/// What was found out of one vector of a collection.
+#[derive(Clone)]
+pub(super) struct Measured {
+    pub(super) class: Class,
+    /// Its name, if it has one.
+    pub(super) vector: Option<String>,
+    /// Objects that were searched for.
+    pub(super) asked: usize,
+    /// How many of them were not found, by tenant; only where there are any.
+    pub(super) missed: BTreeMap<Option<String>, usize>,
+}
+
+impl Measured {
+    /// How many were not found.
+    pub(super) fn misses(&self) -> usize {
+        self.missed.values().sum()
     }
 }
 
-async fn measure(client: &Client) -> Result<Vec<String>, EngineError> {
-    let (mut asked, mut findings) = (0, vec![]);
-    for class in inventory::classes(client).await?.iter().filter(|c| c.finds_itself()).take(COLLECTIONS) {
-        let (of_class, missed) = measure_class(client, class).await?;
-        asked += of_class;
-        if missed > 0 {
-            findings.push(format!(
-                "{}: {missed} of {of_class} objects do not find themselves by their vectors: their place in the index was not \
-                 in a file yet when the backup was made. Start the engine once with ASYNC_INDEXING=true and \
-                 DEBUG_ENDPOINTS_ENABLED=true, and POST /debug/index/repair/vector?collection={}&shard=SHARD to its \
-                 profiling port (6060) for each shard",
-                class.name, class.name
-            ));
-        }
+/// Vectors by which objects should find themselves, each with how many do not.
+pub(super) async fn measure(client: &Client) -> Result<Vec<Measured>, EngineError> {
+    let mut measured = vec![];
+    let classes = inventory::classes(client).await?;
+    let all = classes.iter().flat_map(|class| class.find_themselves().into_iter().map(move |vector| (class, vector)));
+    for (class, vector) in all.take(VECTORS) {
+        measured.push(measure_vector(client, class, vector).await?);
     }
-    if findings.is_empty() && asked > 0 {
-        findings.push(format!("all of {asked} objects asked for find themselves by their vectors"));
-    }
-    Ok(findings)
+    Ok(measured)
 }
 
-/// How many objects were searched for, and how many were not found.
-async fn measure_class(client: &Client, class: &Class) -> Result<(usize, usize), EngineError> {
+/// The same objects each time, as long as there are no others.
+pub(super) async fn measure_vector(
+    client: &Client,
+    class: &Class,
+    vector: Option<String>,
+) -> Result<Measured, EngineError> {
     let tenants: Vec<Option<String>> = if class.has_tenants() {
         inventory::tenants(client, &class.name).await?.0.into_iter().map(Some).collect()
     } else {
         vec![None]
     };
-    let (mut asked, mut missed) = (BTreeSet::new(), 0);
+    let (mut asked, mut missed) = (BTreeSet::new(), BTreeMap::new());
     for page in 0..PAGES {
         let Some(tenant) = tenants.get(page * tenants.len() / PAGES) else { break };
         let ids = ids(client, &class.name, tenant.as_deref(), page).await?;
         let new: Vec<_> = ids.into_iter().filter(|id| asked.insert((tenant.clone(), id.clone()))).collect();
-        missed += search(client, class, tenant.as_deref(), &new).await?;
+        let lost = Search { client, class, vector: vector.as_deref(), tenant: tenant.as_deref() }.misses(&new).await?;
+        if lost > 0 {
+            *missed.entry(tenant.clone()).or_default() += lost;
+        }
     }
-    Ok((asked.len(), missed))
+    Ok(Measured { class: class.clone(), vector, asked: asked.len(), missed })
 }
 
 async fn ids(client: &Client, class: &str, tenant: Option<&str>, page: usize) -> Result<Vec<String>, EngineError> {
@@ -77,46 +85,58 @@ async fn ids(client: &Client, class: &str, tenant: Option<&str>, page: usize) ->
     Ok(ids.map(Into::into).collect())
 }
 
-/// How many of these objects are not found.
-async fn search(client: &Client, class: &Class, tenant: Option<&str>, ids: &[String]) -> Result<usize, EngineError> {
-    if ids.is_empty() {
-        return Ok(0);
-    }
-    match found(client, class, tenant, ids).await {
-        Ok(found) => Ok(found.iter().filter(|found| !**found).count()),
-        Err(EngineError::Unexpected { .. }) if ids.len() > 1 => {
-            // One without a vector fails the whole query; each is asked for alone.
-            let mut missed = 0;
-            for id in ids {
-                match found_one(client, class, tenant, id).await {
-                    Ok(found) => missed += usize::from(!found),
-                    Err(EngineError::Unexpected { why, .. }) if why.contains("has no vector") => {}
-                    Err(e) => return Err(e),
-                }
-            }
-            Ok(missed)
+/// Where is searched, and by what.
+struct Search<'a> {
+    client: &'a Client,
+    class: &'a Class,
+    vector: Option<&'a str>,
+    tenant: Option<&'a str>,
+}
+
+impl Search<'_> {
+    /// How many of these objects are not found.
+    async fn misses(&self, ids: &[String]) -> Result<usize, EngineError> {
+        if ids.is_empty() {
+            return Ok(0);
         }
-        Err(EngineError::Unexpected { why, .. }) if why.contains("has no vector") => Ok(0),
-        Err(e) => Err(e),
+        match self.found(ids).await {
+            Ok(found) => Ok(found.iter().filter(|found| !**found).count()),
+            Err(EngineError::Unexpected { .. }) if ids.len() > 1 => {
+                // One without a vector fails the whole query; each is asked for alone.
+                let mut missed = 0;
+                for id in ids {
+                    match self.found(std::slice::from_ref(id)).await {
+                        Ok(found) => missed += found.iter().filter(|found| !**found).count(),
+                        Err(EngineError::Unexpected { why, .. }) if is_without_vector(&why) => {}
+                        Err(e) => return Err(e),
+                    }
+                }
+                Ok(missed)
+            }
+            Err(EngineError::Unexpected { why, .. }) if is_without_vector(&why) => Ok(0),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Which of these objects are found.
+    async fn found(&self, ids: &[String]) -> Result<Vec<bool>, EngineError> {
+        let name = &self.class.name;
+        let vector = self.vector.map(|v| format!(", targetVectors: [{}]", inventory::quote(v))).unwrap_or_default();
+        let searches = ids.iter().enumerate().map(|(n, id)| {
+            let mut list = inventory::of_tenant(self.tenant);
+            list.push(format!("limit: {LIMIT}"));
+            list.push(format!("nearObject: {{ id: {}{vector} }}", inventory::quote(id)));
+            format!("o{n}: {name}{} {{ _additional {{ id distance }} }}", inventory::arguments(&list))
+        });
+        let query = format!("{{ Get {{ {} }} }}", searches.collect::<Vec<_>>().join(" "));
+        let data = self.client.graphql(&query).await?;
+        Ok(ids.iter().enumerate().map(|(n, id)| is_found(id, &data["Get"][format!("o{n}")])).collect())
     }
 }
 
-async fn found_one(client: &Client, class: &Class, tenant: Option<&str>, id: &String) -> Result<bool, EngineError> {
-    Ok(found(client, class, tenant, std::slice::from_ref(id)).await?.first().copied().unwrap_or(false))
-}
-
-/// Which of these objects are found.
-async fn found(client: &Client, class: &Class, tenant: Option<&str>, ids: &[String]) -> Result<Vec<bool>, EngineError> {
-    let vector = class.vector().map(|v| format!(", targetVectors: [{}]", inventory::quote(&v))).unwrap_or_default();
-    let searches = ids.iter().enumerate().map(|(n, id)| {
-        let mut list = inventory::of_tenant(tenant);
-        list.push(format!("limit: {LIMIT}"));
-        list.push(format!("nearObject: {{ id: {}{vector} }}", inventory::quote(id)));
-        format!("o{n}: {}{} {{ _additional {{ id distance }} }}", class.name, inventory::arguments(&list))
-    });
-    let query = format!("{{ Get {{ {} }} }}", searches.collect::<Vec<_>>().join(" "));
-    let data = client.graphql(&query).await?;
-    Ok(ids.iter().enumerate().map(|(n, id)| is_found(id, &data["Get"][format!("o{n}")])).collect())
+/// What the engine says of an object that has no vector, and of one that lacks one of several.
+fn is_without_vector(why: &str) -> bool {
+    why.contains("has no vector") || why.contains("vector not found for target")
 }
 
 /// Whether it is among the answers, or they are all as near as it would be.
