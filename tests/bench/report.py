@@ -77,8 +77,8 @@ def head(document: dict) -> str:
         "restic encrypts, and derives its key from the password in every command, which is slow on purpose.",
         f"Trees, restored trees and the S3 server (versitygw, on this machine, sharing its CPUs) were on {place(document['where'])}; "
         "what was read was in memory for every system.",
-        "Every restored tree was compared with the original by content; s5cmd moves an archive made beforehand and does "
-        "not unpack it.",
+        "Every restored tree was compared with the original by content; s5cmd moves an archive that was made beforehand, "
+        "Perennial's own where that takes part, and does not unpack it: reading, hashing and compressing are free to it.",
         f"Other programs kept {others:.2f} CPUs busy meanwhile (median).",
         "Programs: " + "; ".join(f"{name}: {version}" for name, version in document["programs"].items()) + ".",
     ]

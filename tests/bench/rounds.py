@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from .console import say
 from .data import MIB, VARIANTS, Data, variant
 from .measure import Command, CommandFailed, Cost, run
-from .systems import S5cmd, System
-from .tree import Fingerprint, fingerprint, name_of, total_bytes
+from .systems import Perennial, S5cmd, System
+from .tree import Fingerprint, fingerprint, name_of, remove, total_bytes
 from .work import Work
 
 CHANGED = 0.01  # of all bytes
@@ -68,7 +68,7 @@ class Comparison:
             "sha256_of_names_and_contents": name_of(expected["nothing"]),
         }
         if S5cmd in self.kinds:
-            make_archive(work)
+            make_archive(work, own=Perennial in self.kinds)
             self.facts["archive_bytes"] = work.archive.stat().st_size
         return expected
 
@@ -130,9 +130,14 @@ class Turn:
         return self._work.server.measured(system.place.bucket, command)
 
 
-def make_archive(work: Work) -> None:
-    """What s5cmd moves."""
+def make_archive(work: Work, own: bool) -> None:
+    """What s5cmd moves: the same bytes as Perennial, where that takes part."""
     work.archive.parent.mkdir()
+    if own:
+        made = Perennial.archive(work.tree, work.archive.parent / "repository", work.environment)
+        made.rename(work.archive)
+        remove(work.archive.parent / "repository")
+        return
     script = 'tar -C "$TREE" -cf - . | zstd -q -3 -c > "$ARCHIVE"'
     paths = {"TREE": str(work.tree), "ARCHIVE": str(work.archive)}
     run(Command(["bash", "-c", f"set -euo pipefail; {script}"], {**work.environment, **paths}))

@@ -8,7 +8,7 @@ import yaml
 
 from local_cloud.cloud import built
 
-from ..measure import Command
+from ..measure import Command, run
 from .system import Place, System, first_line
 
 PROGRAM = built("perennial", "release")
@@ -46,6 +46,17 @@ class Perennial(System):
 
     def verify(self) -> Command:
         return self._perennial(self.place.tree, "backup", "verify", "--again")
+
+    @classmethod
+    def archive(cls, tree: Path, into: Path, environment: dict[str, str]) -> Path:
+        """The archive of a base of the tree, as a file."""
+        into.mkdir()
+        target = {"name": "bench", "engine": "files", "data_dir": str(tree), "repository": f"file://{into}"}
+        (into / "bench.yaml").write_text(yaml.safe_dump(target, sort_keys=False))
+        words = [str(PROGRAM), "--target", str(into / "bench.yaml"), "--quiet", "backup", "create"]
+        run(Command(words, {**environment, "PERENNIAL_STATE_DIR": str(into / "state")}))
+        (made,) = into.glob("backups/*/data-*.tar.zst")
+        return made
 
     def _perennial(self, data: Path, *words: str) -> Command:
         return self.command(
