@@ -52,7 +52,7 @@ impl DataFolder {
     /// Stops the engine, puts the staged folder in, starts it again. Whether it serves then is for the caller to see.
     pub async fn install(&self, tag: &str, patience: Duration) -> Result<(), EngineError> {
         let places = self.places(tag)?;
-        service::stop(&self.service, patience).await?;
+        self.stop(patience).await?;
         failpoint::reach("restore-stopped");
         let swapped = self.blocking(places, swap::finish).await;
         failpoint::reach("restore-swapped");
@@ -77,9 +77,19 @@ impl DataFolder {
         if !places.old.exists() {
             return Ok(());
         }
-        service::stop(&self.service, patience).await?;
+        self.stop(patience).await?;
         self.blocking(places, swap::undo).await?;
         service::start(&self.service, patience).await
+    }
+
+    /// Stops the engine. One that is gone although stopping it failed is started again: nobody else would.
+    async fn stop(&self, patience: Duration) -> Result<(), EngineError> {
+        let stopped = service::stop(&self.service, patience).await;
+        if stopped.is_err() && matches!(service::pid(&self.service).await, Ok(None)) {
+            // Why it could not be stopped is the telling error.
+            let _ = service::start(&self.service, patience).await;
+        }
+        stopped
     }
 
     async fn blocking(&self, places: Places, work: fn(&Places) -> std::io::Result<()>) -> Result<(), EngineError> {
@@ -92,19 +102,36 @@ impl DataFolder {
 mod tests {
     use super::*;
 
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// An engine whose service writes down what it is told, and ends so when it is told to stop.
+    fn noted(folder: &Path, stop: &str) -> (DataFolder, PathBuf) {
+        let log = folder.join("log");
+        let says = |word: &str, then: &str| {
+            let script = format!("echo {word} >>{}; {then}", log.display());
+            ["/bin/sh", "-c", &script].map(ToOwned::to_owned).to_vec()
+        };
+        let pid = vec!["/bin/true".to_owned()];
+        let service = Service::Commands { start: says("start", "exit 0"), stop: says("stop", stop), pid };
+        (DataFolder { path: folder.join("data"), service }, log)
+    }
+
     #[tokio::test]
     async fn an_engine_whose_swap_fails_is_started_again() {
         let folder = tempfile::tempdir().expect("a folder");
-        let log = folder.path().join("log");
-        let says = |word: &str| {
-            ["/bin/sh", "-c", "echo $1 >>$0", log.to_str().expect("text"), word].map(ToOwned::to_owned).to_vec()
-        };
-        let service = Service::Commands { start: says("start"), stop: says("stop"), pid: vec![] };
-        let data = DataFolder { path: folder.path().join("data"), service };
-        let patience = Duration::from_secs(10);
-        data.install("x", patience).await.expect_err("nothing is staged, and nothing is there");
+        let (data, log) = noted(folder.path(), "exit 0");
+        data.install("x", PATIENCE).await.expect_err("nothing is staged, and nothing is there");
         assert_eq!(std::fs::read_to_string(&log).expect("a log"), "stop\nstart\n");
-        data.take_back("x", patience).await.expect("nothing to take back");
+        data.take_back("x", PATIENCE).await.expect("nothing to take back");
+        assert_eq!(std::fs::read_to_string(&log).expect("a log"), "stop\nstart\n");
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_is_gone_after_a_stop_that_failed_is_started_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (data, log) = noted(folder.path(), "echo no room >&2; exit 1");
+        let error = data.install("x", PATIENCE).await.expect_err("it could not be stopped");
+        assert!(error.to_string().contains("no room"), "{error}");
         assert_eq!(std::fs::read_to_string(&log).expect("a log"), "stop\nstart\n");
     }
 }
