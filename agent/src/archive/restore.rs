@@ -29,7 +29,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use plan::{Planner, Work};
 use write::Folder;
 
-/// Requests in flight. With [`plan::LARGEST_FETCH`] this bounds the memory: 6 times 8 MiB, and a frame a core.
+/// Requests in flight. With [`plan::LARGEST_FETCH`] this bounds the memory: 6 times 16 MiB, and a frame for each.
 const FETCHES: usize = 6;
 
 /// Why a folder was not brought back.

@@ -24,4 +24,5 @@ pub mod objects;
 pub mod page;
 pub mod path;
 pub mod plan;
+mod small;
 pub mod tar;

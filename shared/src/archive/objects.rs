@@ -14,6 +14,7 @@ use super::frame;
 use super::index::{self, Root};
 use super::page::{PageDamaged, PageRef};
 use super::path::RelPath;
+use super::small::Small;
 use crate::encryption::DataKey;
 use crate::manifest::{Archive, ArchiveObject};
 use crate::store::{Store, StoreError};
@@ -59,6 +60,8 @@ pub struct Objects {
     store: Arc<dyn Store>,
     table: Arc<[ArchiveObject]>,
     key: Option<DataKey>,
+    /// Objects that pages were read of.
+    small: Arc<Small>,
 }
 
 /// What encryption binds a frame or page to: its object and its first byte. One that was moved elsewhere does not open there.
@@ -69,7 +72,7 @@ pub fn place(key: &str, offset: u64) -> Vec<u8> {
 impl Objects {
     /// Of a backup, with the key that `archive.key_id` names; nothing is read yet.
     pub fn new(store: Arc<dyn Store>, archive: &Archive, key: Option<DataKey>) -> Self {
-        Self { store, table: archive.objects.clone().into(), key }
+        Self { store, table: archive.objects.clone().into(), key, small: Arc::default() }
     }
 
     /// The content of the frame or page that begins at `offset`, still compressed.
@@ -94,12 +97,7 @@ impl Objects {
 
     /// A part of an object.
     pub async fn range(&self, object: u32, offset: u64, length: u64) -> Result<Bytes, ReadError> {
-        let Some(found) = self.table.get(object as usize) else {
-            return Err(ReadError::Damaged { key: self.key(object), why: "the manifest names no such object".into() });
-        };
-        if offset.checked_add(length).is_none_or(|end| end > found.size) {
-            return Err(ReadError::Damaged { key: self.key(object), why: format!("nothing can be at {offset}") });
-        }
+        let found = self.holding(object, offset, length)?;
         let bytes = self.store.read_range(&found.full_key(), offset..offset + length).await?;
         if bytes.len() as u64 == length {
             return Ok(bytes);
@@ -107,8 +105,27 @@ impl Objects {
         Err(ReadError::Damaged { key: self.key(object), why: format!("it ends before {}", offset + length) })
     }
 
+    /// The object, if it reaches as far.
+    fn holding(&self, object: u32, offset: u64, length: u64) -> Result<&ArchiveObject, ReadError> {
+        let Some(found) = self.table.get(object as usize) else {
+            return Err(ReadError::Damaged { key: self.key(object), why: "the manifest names no such object".into() });
+        };
+        if offset.checked_add(length).is_none_or(|end| end > found.size) {
+            return Err(ReadError::Damaged { key: self.key(object), why: format!("nothing can be at {offset}") });
+        }
+        Ok(found)
+    }
+
+    /// Like [`Objects::range`], for pages: a small object is read whole, and only once.
     async fn fetch(&self, fetch: Fetch) -> Result<(Fetch, Bytes), ReadError> {
-        let bytes = self.range(fetch.object, fetch.offset, fetch.length).await?;
+        let size = self.holding(fetch.object, fetch.offset, fetch.length)?.size;
+        let bytes = match self.small.whole(fetch.object, size, self.range(fetch.object, 0, size)).await? {
+            Some(whole) => {
+                let at = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+                whole.slice(at(fetch.offset)..at(fetch.offset + fetch.length))
+            }
+            None => self.range(fetch.object, fetch.offset, fetch.length).await?,
+        };
         Ok((fetch, bytes))
     }
 
@@ -127,7 +144,7 @@ impl Objects {
                 let place = places[*part];
                 let start = usize::try_from(place.offset - fetch.offset).unwrap_or(usize::MAX);
                 let stored = bytes.slice(start..start + place.length as usize);
-                found[*part] = self.open(place.object, place.offset, stored)?;
+                found[*part] = self.open(place.object, place.offset, stored).inspect_err(|_| self.small.forget())?;
             }
         }
         Ok(found)
@@ -143,6 +160,8 @@ impl Objects {
     }
 
     fn damaged(&self, error: &PageDamaged) -> ReadError {
+        // Who asks again wants it from the store.
+        self.small.forget();
         ReadError::Damaged { key: self.key(error.object), why: error.to_string() }
     }
 

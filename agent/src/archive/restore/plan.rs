@@ -16,7 +16,7 @@ use super::write::{self, Folder, Target};
 use super::{Request, RestoreError};
 
 /// Bytes of one request.
-pub(super) const LARGEST_FETCH: u64 = 8 << 20;
+pub(super) const LARGEST_FETCH: u64 = 16 << 20;
 /// What is planned together: chunks in the same frame but far apart in the walk are fetched twice.
 const WINDOW: u64 = 64 << 20;
 /// Chunks planned together, for folders of small files.
