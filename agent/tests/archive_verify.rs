@@ -342,7 +342,11 @@ async fn what_was_interrupted_goes_on_where_it_ended() {
     let full = world.verify(1, &part("1/1")).await;
     let key = world.own(0)[1].clone();
     let mut less = 0;
-    for step in 0..40 {
+    // Parts are read at the same time, so the one that fails may be the first of them, before which nothing stood; not every time.
+    for (n, step) in (0..40).cycle().enumerate().take(400) {
+        if n >= 40 && less > 0 {
+            break;
+        }
         for record in inner.list("verifications/").await.expect("listed") {
             inner.delete(&record.key).await.expect("deleted");
         }
