@@ -73,7 +73,7 @@ lint: setup-lint
 
 unit: setup
 	$(call say,Rust tests: unit property conformance and the agent against real engines)
-	cargo test --locked --workspace
+	cargo test --locked --workspace --no-fail-fast
 
 e2e: setup build
 	$(call say,end-to-end tests on the local cloud)
