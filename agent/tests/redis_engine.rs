@@ -66,7 +66,10 @@ async fn what_a_server_says_of_itself() {
     assert_eq!(engine.count().await.expect("counts"), []);
     let mut client = server.client().await;
     fill_all_kinds(&mut client).await;
-    assert_eq!(engine.count().await.expect("counts"), [counted("db0", 16, 1), counted("db5", 1, 0)]);
+    let all = engine.count().await.expect("counts");
+    assert!(all.iter().all(|c| c.changes > 1000), "as many as were made: {all:?}");
+    let all: Vec<_> = all.into_iter().map(|c| Counted { changes: 0, ..c }).collect();
+    assert_eq!(all, [counted("db0", 16, 1), counted("db5", 1, 0)]);
     assert_eq!(engine.collections().await.expect("names"), ["db0", "db5"]);
 
     let samples = engine.samples("db0", 16).await.expect("samples");
