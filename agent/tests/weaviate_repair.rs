@@ -73,7 +73,7 @@ async fn missed(url: &str, (collection, numbers, tenant, vector): &Part) -> BTre
 }
 
 /// Takes away what the second half of every graph's log says, as if it had not been in the file yet. Of `Few` it goes on saying that
-/// there are nodes, and nothing of their links: such nodes a repair takes for indexed.
+/// there are nodes, and nothing of their links: such nodes a repair takes for indexed, and mostly a new index is what finds them again.
 fn damage(data: &Path) {
     let is_log = |p: &PathBuf| p.parent().is_some_and(|d| d.to_string_lossy().ends_with(".hnsw.commitlog.d"));
     for log in files_ending(data, "").into_iter().filter(is_log) {
@@ -162,7 +162,6 @@ async fn what_lost_its_place_in_the_index_is_indexed_again_or_told() {
         assert_eq!(told.len(), vectors, "{told:?}");
         assert!(told.iter().all(|t| t.contains("has indexed them, and 0 of")), "{told:?}");
     }
-    assert!(ran.err.contains("builds the index of 1 shards of Few anew"), "{}", ran.err);
     for (part, before) in PARTS.iter().zip(before) {
         let after = missed(&able.url(), part).await;
         // Of all but one part only some objects are asked for, so that one that a repair leaves may not be seen.
