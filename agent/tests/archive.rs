@@ -183,6 +183,17 @@ struct Case {
 }
 
 impl Case {
+    /// What the settings say when they say nothing.
+    fn plain() -> Self {
+        Self {
+            store: Arc::new(MemoryStore::default()),
+            key: None,
+            options: UploadSettings::default(),
+            compression: Compression::default(),
+            chunk_size: 16 << 10,
+        }
+    }
+
     async fn back_up(&self, root: &Path, second: i64, parent: Option<&Archive>) -> Result<Archive, ArchiveError> {
         self.back_up_source(Source { ctime_is_ours: true, ..Source::folder(root) }, second, parent).await
     }
@@ -277,13 +288,7 @@ proptest! {
 
 #[test]
 fn what_did_not_change_costs_nothing() {
-    let case = Case {
-        store: Arc::new(MemoryStore::default()),
-        key: None,
-        options: UploadSettings::default(),
-        compression: Compression::default(),
-        chunk_size: 16 << 10,
-    };
+    let case = Case::plain();
     let mut tree = Tree::new();
     for file in 0..12 {
         tree.apply(&Change::Write { file, size: 2_000_000, seed: file });
@@ -301,13 +306,7 @@ fn what_did_not_change_costs_nothing() {
 
 #[test]
 fn what_was_moved_is_not_stored_again() {
-    let case = Case {
-        store: Arc::new(MemoryStore::default()),
-        key: None,
-        options: UploadSettings::default(),
-        compression: Compression::default(),
-        chunk_size: 16 << 10,
-    };
+    let case = Case::plain();
     let tree = tempfile::tempdir().expect("a folder");
     let path = |name: &str| tree.path().join(name);
     for (name, size, seed) in
@@ -331,6 +330,30 @@ fn what_was_moved_is_not_stored_again() {
     let back = tempfile::tempdir().expect("a folder");
     run(case.restore(&next, &back.path().join("data"), None)).expect("restored");
     assert!(image(&back.path().join("data")) == image(tree.path()));
+}
+
+/// A file system gives the number of a file that is gone to the next one that is made.
+#[test]
+fn a_file_that_is_written_anew_is_compared_with_what_stood_there_whatever_its_inode() {
+    let case = Case::plain();
+    let tree = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| tree.path().join(name);
+    let mut kept = noise(2_000_000, 2);
+    fs::write(path("kept"), &kept).expect("written");
+    for n in 0..8 {
+        fs::write(path(&format!("gone-{n}")), noise(2_000_000, 10 + n)).expect("written");
+    }
+    let base = run(case.back_up(tree.path(), 0, None)).expect("a base");
+    // Later than any tick of the clock in which the base was made.
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    for n in 0..8 {
+        fs::remove_file(path(&format!("gone-{n}"))).expect("removed");
+    }
+    kept[1_000_000] ^= 1;
+    fs::write(path("kept.new"), &kept).expect("written");
+    fs::rename(path("kept.new"), path("kept")).expect("renamed");
+    let next = run(case.back_up(tree.path(), 1, Some(&base))).expect("an increment");
+    assert_eq!(next.new_bytes, 16 << 10);
 }
 
 #[test]

@@ -1,13 +1,17 @@
 //! Files that stand elsewhere than in the parent: renamed, moved, or rotated as logs are. A file keeps its inode number on the way.
 //!
-//! What is found is only where to look for the same chunks: each is compared by its hash, so that a number that was given to another
-//! file meanwhile costs a comparison and nothing else. Looking means to read the parent's index a second time, so it is begun by a file
+//! A number that is free is given to the next file that is made, and that one is told by the time it was made: later than the parent saw
+//! the one before. What is found is only where to look for the same chunks: each is compared by its hash. Looking means to read the parent's index a second time, so it is begun by a file
 //! that would be dear to store again, and it remembers no more than [`MOST`] files, the first ones, of a few chunks at least.
 
 use std::collections::HashMap;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
 
 use perennial_shared::archive::entry::{File, Kind};
 use perennial_shared::archive::objects::{ReadError, Walk};
+
+use super::walk;
 
 /// A new file of this size has the parent's index read.
 pub(super) const DEAR: u64 = 1 << 20;
@@ -36,8 +40,9 @@ impl Moved {
         Ok(Self(files))
     }
 
-    /// The file that had this inode number.
-    pub(super) fn file(&self, inode: u64) -> Option<&File> {
-        self.0.get(&inode)
+    /// What the file was in the parent, wherever it stood.
+    pub(super) fn file(&self, metadata: &Metadata) -> Option<&File> {
+        let born = walk::born(metadata)?;
+        self.0.get(&metadata.ino()).filter(|file| born <= file.identity.ctime)
     }
 }

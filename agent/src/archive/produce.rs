@@ -195,7 +195,7 @@ impl Producer<'_> {
         let before = before.and_then(|e| if let Kind::File(file) = e.kind { Some(file) } else { None });
         let before = match before {
             Some(file) if file.identity.inode == metadata.ino() => Some(file),
-            other => self.elsewhere(metadata.ino(), size)?.or(other),
+            other => self.elsewhere(metadata, size)?.or(other),
         };
         let chunk_size = before.as_ref().map_or_else(|| chunk::size_for(size, self.least_chunk), |f| f.chunk_size);
         if size > BLOCK {
@@ -219,14 +219,14 @@ impl Producer<'_> {
         Ok(size)
     }
 
-    /// The parent's file that stood elsewhere under this inode number.
-    fn elsewhere(&mut self, inode: u64, size: u64) -> Result<Option<File>, ArchiveError> {
+    /// What the file was in the parent, where it stood elsewhere.
+    fn elsewhere(&mut self, metadata: &Metadata, size: u64) -> Result<Option<File>, ArchiveError> {
         let Some(parent) = &mut self.parent else { return Ok(None) };
         if parent.moved.is_none() && size >= DEAR {
             let walk = parent.objects.walk(&parent.root);
             parent.moved = Some(self.handle.block_on(Moved::read(walk))?);
         }
-        Ok(parent.moved.as_ref().and_then(|moved| moved.file(inode)).cloned())
+        Ok(parent.moved.as_ref().and_then(|moved| moved.file(metadata)).cloned())
     }
 
     /// A file is what it was.

@@ -8,6 +8,7 @@ use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::UNIX_EPOCH;
 
 use perennial_shared::archive::entry::{Entry, Kind, Time};
 use perennial_shared::archive::path::RelPath;
@@ -119,6 +120,12 @@ pub(super) fn mtime(metadata: &Metadata) -> Time {
 
 pub(super) fn ctime(metadata: &Metadata) -> Time {
     Time { seconds: metadata.ctime(), nanos: u32::try_from(metadata.ctime_nsec()).unwrap_or(0) }
+}
+
+/// When the file was made; `None` where the file system does not say.
+pub(super) fn born(metadata: &Metadata) -> Option<Time> {
+    let since = metadata.created().ok()?.duration_since(UNIX_EPOCH).ok()?;
+    Some(Time { seconds: i64::try_from(since.as_secs()).ok()?, nanos: since.subsec_nanos() })
 }
 
 /// The system's errors do not say which file.
