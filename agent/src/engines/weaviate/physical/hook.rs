@@ -14,12 +14,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::super::client::{Client, Request};
 use super::super::inventory::{self, Class};
 use super::super::read_only;
+use super::shards::{self, Shard};
 use crate::engine::EngineError;
 
 /// Requests at once. Each is quick; what they cause is not more than any write causes.
@@ -29,25 +29,6 @@ const NOBODY: &str = "00000000-0000-0000-0000-000000000001";
 /// How often a closed shard is opened.
 const OPENINGS: u32 = 20;
 const BETWEEN: Duration = Duration::from_millis(100);
-
-#[derive(Deserialize)]
-struct Nodes {
-    nodes: Vec<Node>,
-}
-
-#[derive(Deserialize)]
-struct Node {
-    shards: Option<Vec<Shard>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Shard {
-    class: String,
-    name: String,
-    loaded: bool,
-    vector_indexing_status: String,
-}
 
 /// A collection, or one of its tenants.
 #[derive(Debug, Clone)]
@@ -79,8 +60,7 @@ impl Hook<'_> {
     /// Has everything written out that was acknowledged before.
     pub(super) async fn flush(self) -> Result<Flushed, EngineError> {
         let classes = inventory::classes(self.client).await?;
-        let nodes: Nodes = self.client.read(Request::get(&["nodes"]).query(&[("output", "verbose")])).await?;
-        let parts = parts(&classes, nodes.nodes.into_iter().filter_map(|n| n.shards).flatten());
+        let parts = parts(&classes, shards::of(self.client, None).await?.into_iter());
         let flushing = stream::iter(parts).map(|part| self.part(part)).buffer_unordered(AT_ONCE);
         let found: Vec<Option<String>> = flushing.try_collect().await?;
         let collections = classes.into_iter().map(|c| c.name).collect();

@@ -14,6 +14,7 @@
 //! | `wal` | the write-ahead logs' checksums |
 //! | `install` | what must hold before and after an install |
 //! | `searched` | whether objects are found by their own vectors |
+//! | `shards` | its shards, with what they are doing |
 //! | `repair` | having the engine index again those that are not |
 
 mod freeze;
@@ -23,6 +24,7 @@ mod layout;
 mod links;
 mod repair;
 mod searched;
+mod shards;
 mod wal;
 
 use std::collections::BTreeMap;

@@ -11,12 +11,11 @@
 
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
-
-use super::super::client::{Client, Request};
+use super::super::client::Client;
 use super::super::inventory::{self, Class};
 use super::super::profiling::{Again, Index, Profiling};
 use super::searched::{self, Measured};
+use super::shards::{self, Shard};
 use crate::engine::EngineError;
 
 /// Collections with more objects are not repaired: the engine reads every object and logs a line about it, in some 40 µs and 300 bytes each
@@ -40,26 +39,6 @@ pub(super) struct Repair<'a> {
     pub(super) until: Instant,
     /// Told what is being done.
     pub(super) told: &'a (dyn Fn(&str) + Send + Sync),
-}
-
-#[derive(Deserialize)]
-struct Nodes {
-    nodes: Vec<Node>,
-}
-
-#[derive(Deserialize)]
-struct Node {
-    shards: Option<Vec<Shard>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Shard {
-    name: String,
-    #[serde(default)]
-    vector_indexing_status: String,
-    #[serde(default)]
-    vector_queue_length: i64,
 }
 
 impl Repair<'_> {
@@ -88,7 +67,7 @@ impl Repair<'_> {
     /// Does the least that helps, and measures after each thing done.
     async fn mend(&self, now: &mut Measured) -> Result<(), EngineError> {
         // With ASYNC_INDEXING, vectors that were queued at the backup are being indexed without anybody's doing.
-        if self.shards(&now.class).await?.iter().any(Shard::is_indexing) {
+        if shards::of(self.client, Some(&now.class.name)).await?.iter().any(Shard::is_indexing) {
             (self.told)(&format!("the engine indexes what was queued in {}", now.class.name));
             self.wait(&now.class).await?;
             *now = self.again(now).await?;
@@ -139,13 +118,13 @@ impl Repair<'_> {
         if class.has_tenants() {
             return Ok(inventory::tenants(self.client, &class.name).await?.0);
         }
-        Ok(self.shards(class).await?.into_iter().map(|s| s.name).collect())
+        Ok(shards::of(self.client, Some(&class.name)).await?.into_iter().map(|s| s.name).collect())
     }
 
     /// What gets a new index: only where an object was missed. Without tenants an object does not tell its shard, so it is all of them.
     async fn shards_with_misses(&self, now: &Measured) -> Result<Vec<String>, EngineError> {
         let class = &now.class;
-        let mut shards = vec![];
+        let mut found = vec![];
         for tenant in now.missed.keys() {
             let tenant = tenant.as_deref();
             let objects = inventory::aggregate(self.client, &class.name, &[tenant]).await?;
@@ -153,11 +132,11 @@ impl Repair<'_> {
                 return Err(too_large(tenant.unwrap_or(&class.name), objects, LARGEST_REBUILT));
             }
             match tenant {
-                Some(tenant) => shards.push(tenant.to_owned()),
-                None => shards.extend(self.shards(class).await?.into_iter().map(|s| s.name)),
+                Some(tenant) => found.push(tenant.to_owned()),
+                None => found.extend(shards::of(self.client, Some(&class.name)).await?.into_iter().map(|s| s.name)),
             }
         }
-        Ok(shards)
+        Ok(found)
     }
 
     /// Waits until the engine goes through no objects and has none in its queue.
@@ -165,7 +144,7 @@ impl Repair<'_> {
         let (begun, mut quiet) = (Instant::now(), 0);
         while quiet < QUIET {
             let passing = self.profiling.is_passing().await;
-            let busy = passing || self.shards(class).await?.iter().any(Shard::is_indexing);
+            let busy = passing || shards::of(self.client, Some(&class.name)).await?.iter().any(Shard::is_indexing);
             quiet = if busy { 0 } else { quiet + 1 };
             if Instant::now() >= self.until {
                 return Err(timed_out(&class.name, begun.elapsed(), passing));
@@ -173,13 +152,6 @@ impl Repair<'_> {
             tokio::time::sleep(PAUSE).await;
         }
         Ok(())
-    }
-
-    /// The shards of a collection that are open, with what they have to do.
-    async fn shards(&self, class: &Class) -> Result<Vec<Shard>, EngineError> {
-        let path = ["nodes", class.name.as_str()];
-        let Nodes { nodes } = self.client.read(Request::get(&path).query(&[("output", "verbose")])).await?;
-        Ok(nodes.into_iter().filter_map(|node| node.shards).flatten().collect())
     }
 }
 
@@ -260,7 +232,7 @@ mod tests {
     #[test]
     fn a_shard_that_is_not_open_has_nothing_to_do() {
         let shard = |status: &str, queued: i64| {
-            let value = json!({"name": "s", "vectorIndexingStatus": status, "vectorQueueLength": queued});
+            let value = json!({"class": "Doc", "name": "s", "loaded": true, "vectorIndexingStatus": status, "vectorQueueLength": queued});
             serde_json::from_value::<Shard>(value).expect("a shard")
         };
         assert!(!shard("READY", 0).is_indexing() && !shard("LAZY_LOADING", 0).is_indexing());
