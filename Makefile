@@ -14,9 +14,13 @@ export PATH := $(CACHE)/bin:$(PATH)
 # Debug information of crates that nobody steps into costs gigabytes of cache.
 export CARGO_TERM_COLOR ?= auto
 
+# The images that the tests take where Docker answers: Qdrant's recordings are of this version.
+QDRANT_IMAGE := qdrant/qdrant:v1.18.3
+REDIS_IMAGE := redis:7.2
+
 say = @printf '\n== %s\n' "$(1)"
 
-.PHONY: help demo test lint unit e2e bench bench-engines build build-release setup setup-demo setup-lint setup-bench clean-cache
+.PHONY: help demo test lint unit containers e2e bench bench-engines build build-release setup setup-demo setup-lint setup-bench clean-cache
 
 help:
 	@echo 'make demo    a dead Redis instance comes back with its data, then its address (first run: installs and compiles, ~15 min)'
@@ -24,6 +28,7 @@ help:
 	@echo 'make test    format, lints, licences, unit, property, conformance and end-to-end tests (what CI runs)'
 	@echo 'make lint    only format, clippy, licences, unused dependencies, Python, shell, templates'
 	@echo 'make unit    only the Rust tests: unit, property, conformance, the agent against real engines'
+	@echo 'make containers  what also runs on the real images of Qdrant and Redis; `make unit` does it where Docker answers'
 	@echo 'make e2e     only the end-to-end tests on the local cloud'
 	@echo 'make bench   the archive engine beside restic, rclone, s5cmd and shell scripts (~40 min; QUICK=1: ~3 min); docs/benchmarks/'
 	@echo 'make bench-engines  each engine by each method: pauses, seconds and bytes of 100,000 rows (~15 min)'
@@ -74,6 +79,17 @@ lint: setup-lint
 unit: setup
 	$(call say,Rust tests: unit property conformance and the agent against real engines)
 	cargo test --locked --workspace --no-fail-fast
+	@if docker version >/dev/null 2>&1; then $(MAKE) --no-print-directory containers; \
+	else echo 'no Docker daemon answers here: not run on the real images of Qdrant and Redis (make containers)'; fi
+
+containers: setup
+	$(call say,Rust tests: on the images $(QDRANT_IMAGE) and $(REDIS_IMAGE))
+	@for image in $(QDRANT_IMAGE) $(REDIS_IMAGE); do \
+	  docker image inspect $$image >/dev/null 2>&1 || docker pull $$image || exit 1; \
+	done
+	QDRANT_IMAGE=$(QDRANT_IMAGE) cargo test --locked -p perennial --no-fail-fast --test qdrant_engine --test qdrant_cli -- --include-ignored
+	QDRANT_IMAGE=$(QDRANT_IMAGE) cargo test --locked -p perennial --test conformance -- qdrant
+	REDIS_IMAGE=$(REDIS_IMAGE) cargo test --locked -p perennial --test services -- --ignored
 
 e2e: setup build
 	$(call say,end-to-end tests on the local cloud)

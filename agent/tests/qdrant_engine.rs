@@ -39,8 +39,8 @@ async fn a_server_is_asked_who_it_is_and_what_it_holds() {
     for sample in &samples {
         assert_eq!(sample.ids.len(), 5);
         assert_eq!(sample.ids[0], sample.near_object, "nearest first");
-        let Answer { ids, digest } = engine.ask("docs", sample).await.expect("asked");
-        assert_eq!((&ids, &digest), (&sample.ids, &sample.digest));
+        let Answer { ids, itself, digest } = engine.ask("docs", sample).await.expect("asked");
+        assert_eq!((&ids, itself, &digest), (&sample.ids, true, &sample.digest));
     }
     let gone = Sample { near_object: "99999".into(), ..samples[0].clone() };
     assert_eq!(engine.ask("docs", &gone).await.expect("asked"), Answer::default());
@@ -148,6 +148,7 @@ async fn an_unchanged_collection_costs_no_snapshot() {
         server.make(name, 4).await;
         server.fill(name, 0..200, 4).await;
     }
+    server.flushed().await;
     let engine = server.engine();
     let first = capture(&engine, None).await;
     assert!(first.source.kept.is_empty());

@@ -1,13 +1,17 @@
 //! Engines that a service manager starts and stops. The engine is a real Redis, the managers are programs with their names that know
-//! one unit or container and answer as systemd 252 and Docker 28 were seen to: what they print, and how they end.
+//! one unit or container and answer as systemd 252 and Docker 28 were seen to: what they print, and how they end. Where Docker answers,
+//! `make containers` runs the last test, too, on a real one.
 
 mod support;
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use support::cli::Machine;
-use support::redis::{PASSWORD, RedisServer};
+use support::docker::Container;
+use support::free_ports;
+use support::redis::{Client, PASSWORD, RedisServer};
 use support::s3::S3;
 
 /// A service manager by the name that the settings and its program have.
@@ -122,4 +126,52 @@ async fn an_engine_of_systemd_is_restored() {
 #[tokio::test]
 async fn an_engine_of_docker_is_restored() {
     an_engine_of_a_service_manager_is_restored(&DOCKER).await;
+}
+
+#[tokio::test]
+#[ignore = "needs Docker; `make containers` runs it"]
+async fn an_engine_in_a_real_container_is_restored() {
+    let image = std::env::var("REDIS_IMAGE").expect("`make containers` sets it");
+    let s3 = S3::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data).expect("made");
+    let [port] = free_ports();
+    let (published, mounted) = (format!("127.0.0.1:{port}:6379"), format!("{}:/data", data.display()));
+    // As the user of the tests, who has to be able to remove the files.
+    let user = std::fs::metadata(&data).expect("made").uid().to_string();
+    let redis = ["redis-server", "--save", "", "--requirepass", PASSWORD, "--enable-debug-command", "yes"];
+    let options = ["--user", &user, "--publish", &published, "--volume", &mounted, &image];
+    let container = Container::run(&[&options[..], &redis].concat(), &[]);
+    let url = format!("redis://127.0.0.1:{port}");
+    let mut client = client(&url, &container).await;
+    client.fill("k", 0..500).await;
+    let digest = client.digest().await;
+
+    let machine = |name: &str| {
+        let engine = format!(
+            "engine: redis\nmethod: rdb\nurl: {url}\ndata_dir: {}\nservice: {{docker: {name}}}",
+            data.display()
+        );
+        let machine = Machine::of_engine(&s3, &engine, Some(PASSWORD));
+        let of_docker = ["PATH", "HOME", "DOCKER_HOST"].into_iter().filter_map(|v| Some((v, std::env::var(v).ok()?)));
+        of_docker.fold(machine, |machine, (variable, value)| machine.with(variable, &value))
+    };
+    machine(container.name()).run(&["backup", "create"]).exits(0);
+    client.say(&["FLUSHALL"]).await;
+    let restore = ["backup", "restore", "--latest", "--replace", "--yes"];
+    machine("perennial-test-nowhere").run(&restore).exits(1).says("perennial-test-nowhere");
+    machine(container.name()).run(&restore).exits(0).says("as the manifest says");
+    assert_eq!(self::client(&url, &container).await.digest().await, digest);
+}
+
+/// A client of what runs in the container, as soon as it answers.
+async fn client(url: &str, container: &Container) -> Client {
+    for _ in 0..300 {
+        if let Some(client) = Client::of(url).await {
+            return client;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("it does not answer:\n{}", container.log());
 }

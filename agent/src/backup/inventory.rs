@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use perennial_shared::manifest::{Collection, Reason, Sample};
 
 use super::churn::Churn;
-use crate::engine::{Counted, Engine};
+use crate::engine::{Answer, Counted, Engine};
 use crate::failure::{Exit, Failure};
 
 /// Sample queries of a collection.
@@ -38,7 +38,7 @@ pub(super) fn searched(found: &[(Counted, Vec<Sample>)]) -> Vec<(String, Sample)
     found.iter().filter_map(|(c, samples)| Some((c.name.clone(), samples.first()?.clone()))).collect()
 }
 
-/// Counts again, and keeps the samples whose answers are still the same: only those can be expected of a restore.
+/// Counts again, and keeps what the samples still say: only that can be expected of a restore.
 pub(super) async fn again(
     engine: &dyn Engine,
     before: Vec<(Counted, Vec<Sample>)>,
@@ -53,12 +53,8 @@ pub(super) async fn again(
         let mut steady = vec![];
         for sample in samples.into_iter().filter(|_| now.is_some()) {
             // An object that was deleted meanwhile cannot be searched by; its sample is no longer of use.
-            if engine
-                .ask(&counted.name, &sample)
-                .await
-                .is_ok_and(|now| now.ids == sample.ids && now.digest == sample.digest)
-            {
-                steady.push(sample);
+            if let Ok(answer) = engine.ask(&counted.name, &sample).await {
+                steady.extend(still(sample, &answer));
             }
         }
         collections.push(Collection {
@@ -83,6 +79,13 @@ pub(super) async fn again(
     collections.extend(new);
     collections.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(collections)
+}
+
+/// What of a sample is still so: the same object, and the neighbours that are found again. Nothing of one that changed.
+fn still(mut sample: Sample, now: &Answer) -> Option<Sample> {
+    sample.ids.retain(|id| now.ids.contains(id));
+    let says_something = sample.digest.is_some() || !sample.ids.is_empty();
+    (sample.digest == now.digest && says_something).then_some(sample)
 }
 
 /// The collections that the backup holds, and what a person should know. A collection that was there all the time must be in it.
@@ -154,6 +157,28 @@ mod tests {
             churn: 0,
             samples: vec![],
         }
+    }
+
+    #[test]
+    fn a_sample_says_only_what_is_still_so() {
+        let sample = |ids: &[&str], digest: Option<&str>| Sample {
+            tenant: None,
+            vector: None,
+            near_object: "a".into(),
+            limit: 3,
+            ids: ids.iter().map(|i| (*i).into()).collect(),
+            digest: digest.map(Into::into),
+        };
+        let now = |ids: &[&str], digest: Option<&str>| {
+            let Sample { ids, digest, .. } = sample(ids, digest);
+            Answer { ids, itself: true, digest }
+        };
+        let was = sample(&["a", "b", "c"], Some("1"));
+        assert_eq!(still(was.clone(), &now(&["a", "c", "b"], Some("1"))), Some(was.clone()));
+        assert_eq!(still(was.clone(), &now(&["a", "c", "d"], Some("1"))), Some(sample(&["a", "c"], Some("1"))));
+        assert_eq!(still(was.clone(), &now(&["a", "b", "c"], Some("2"))), None, "it was written to");
+        assert_eq!(still(was, &Answer::default()), None, "it was deleted");
+        assert_eq!(still(sample(&["a"], None), &now(&["b"], None)), None, "nothing is left of it");
     }
 
     #[test]

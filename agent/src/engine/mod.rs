@@ -121,6 +121,8 @@ pub struct Counted {
 pub struct Answer {
     /// Ids found by its vector, nearest first; empty where nothing is searched.
     pub ids: Vec<String>,
+    /// Whether the object itself is among them, or others of the very same vector, which a search cannot tell from it.
+    pub itself: bool,
     /// SHA-256 of the object itself in a form that does not change from server to server, where the engine has one.
     pub digest: Option<String>,
 }

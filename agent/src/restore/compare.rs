@@ -1,4 +1,8 @@
 //! Whether the engine holds what the manifest says: counts, and what sample queries find.
+//!
+//! An object must be what it was, bit for bit, and a search by its vector must find it. Which neighbours a search finds is not the data's
+//! alone: an engine that makes its index anew walks it on other paths, and of objects with the same vector (the same text, stored twice) any
+//! may be named. So neighbours that a search does not find must only be there.
 
 use perennial_shared::manifest::{Collection, Manifest, Sample};
 
@@ -34,23 +38,23 @@ pub(super) async fn installed(
     let counted = named_as_backed_up(manifest, &counted, installed);
     let objects = counted.iter().map(|c| c.count).sum();
     let mut differences = count_differences(&manifest.collections, &counted);
-    let mut samples = 0;
+    let (mut samples, mut remarks) = (0, vec![]);
     for collection in &manifest.collections {
-        for sample in &collection.samples {
-            samples += 1;
-            let found = engine.ask(installed.name(&collection.name), sample).await?;
-            differences.extend(difference(&collection.name, sample, &found));
-        }
+        samples += collection.samples.len();
+        let searched = search(engine, installed.name(&collection.name), collection).await?;
+        differences.extend(searched.differences);
+        remarks.extend(searched.finding);
     }
     if !differences.is_empty() {
         let message =
             format!("the restored data is not that of backup {}: {}", manifest.backup_id, differences.join("; "));
         return Err(Failure::new(Exit::Problems, "RestoreDiffers", message));
     }
-    let findings = vec![
+    let mut findings = vec![
         format!("{objects} objects in {} collections, as the manifest says", manifest.collections.len()),
         format!("{samples} samples are what they were when the backup was made"),
     ];
+    findings.extend(remarks);
     Ok(Compared { objects, findings })
 }
 
@@ -80,18 +84,78 @@ fn named_as_backed_up(manifest: &Manifest, counted: &[Counted], installed: &Inst
     manifest.collections.iter().filter_map(|c| of(&c.name)).collect()
 }
 
-/// What is different of a sample. The object must be what it was, bit for bit; approximate search may break a tie in another
-/// way, so one of the neighbours may differ; the object itself may not be missing among them.
-fn difference(collection: &str, sample: &Sample, found: &Answer) -> Option<String> {
+/// What a collection's samples say.
+#[derive(Default)]
+struct Searched {
+    differences: Vec<String>,
+    finding: Option<String>,
+}
+
+async fn search(engine: &dyn Engine, name: &str, collection: &Collection) -> Result<Searched, Failure> {
+    let (mut differences, mut elsewhere) = (vec![], 0);
+    for sample in &collection.samples {
+        match judge(sample, &engine.ask(name, sample).await?) {
+            Verdict::Same => {}
+            Verdict::Differs(why) => differences.push(format!("{}: {why}", collection.name)),
+            Verdict::NotFound(neighbours) => match first_gone(engine, name, sample, &neighbours).await? {
+                Some(gone) => differences.push(format!("{}: {gone} is missing", collection.name)),
+                None => elsewhere += 1,
+            },
+        }
+    }
+    let finding = (elsewhere > 0).then(|| {
+        format!(
+            "{}: a search by {elsewhere} of {} samples finds other neighbours than it did, and those that it found are there: \
+             its index is another, or objects have the same vector",
+            collection.name,
+            collection.samples.len()
+        )
+    });
+    Ok(Searched { differences, finding })
+}
+
+/// The first of these objects that the engine does not have.
+async fn first_gone(
+    engine: &dyn Engine,
+    name: &str,
+    sample: &Sample,
+    neighbours: &[String],
+) -> Result<Option<String>, Failure> {
+    for neighbour in neighbours {
+        let by_it = Sample { near_object: neighbour.clone(), ..sample.clone() };
+        if engine.ask(name, &by_it).await? == Answer::default() {
+            return Ok(Some(neighbour.clone()));
+        }
+    }
+    Ok(None)
+}
+
+/// What an answer says of its sample.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Same,
+    Differs(String),
+    /// The search finds the object and others than these neighbours.
+    NotFound(Vec<String>),
+}
+
+/// One neighbour may differ without a question.
+fn judge(sample: &Sample, found: &Answer) -> Verdict {
     let Sample { near_object, ids, .. } = sample;
     if sample.digest.is_some() && sample.digest != found.digest {
         let what = if found.digest.is_none() { "is missing" } else { "is not what it was" };
-        return Some(format!("{collection}: {near_object} {what}"));
+        return Verdict::Differs(format!("{near_object} {what}"));
     }
-    let common = ids.iter().filter(|id| found.ids.contains(id)).count();
-    let itself = !ids.contains(near_object) || found.ids.contains(near_object);
-    (!itself || common + 1 < ids.len())
-        .then(|| format!("{collection}: of the {} nearest neighbours of {near_object}, {common} are found", ids.len()))
+    let lost: Vec<_> = ids.iter().filter(|id| !found.ids.contains(id)).cloned().collect();
+    let finds_itself = found.itself || !ids.contains(near_object);
+    match lost.len() {
+        0 | 1 if finds_itself => Verdict::Same,
+        _ if finds_itself && found.ids.len() >= ids.len() => Verdict::NotFound(lost),
+        _ => {
+            let common = ids.len() - lost.len();
+            Verdict::Differs(format!("of the {} nearest neighbours of {near_object}, {common} are found", ids.len()))
+        }
+    }
 }
 
 /// Whether everything in the engine is what an interrupted restore of this backup put there: its collections with their full
@@ -123,27 +187,38 @@ mod tests {
         }
     }
 
-    fn agrees(sample: &Sample, ids: &[&str], digest: Option<&str>) -> bool {
-        difference("Doc", sample, &Answer { ids: strings(ids), digest: digest.map(Into::into) }).is_none()
+    fn judged(sample: &Sample, ids: &[&str], digest: Option<&str>) -> Verdict {
+        let itself = ids.contains(&sample.near_object.as_str());
+        judge(sample, &Answer { ids: strings(ids), itself, digest: digest.map(Into::into) })
     }
 
     #[test]
-    fn one_neighbour_may_differ_the_object_itself_may_not() {
+    fn one_neighbour_may_differ_more_must_be_there_the_object_itself_is_found() {
         let expected = sample(&["a", "b", "c", "d", "e"], None);
-        assert!(agrees(&expected, &["a", "b", "c", "e", "d"], None));
-        assert!(agrees(&expected, &["a", "b", "c", "d", "x"], None));
-        assert!(!agrees(&expected, &["a", "b", "c", "x", "y"], None));
-        assert!(!agrees(&expected, &["b", "c", "d", "e", "x"], None));
-        assert!(!agrees(&expected, &[], None));
-        assert!(!agrees(&sample(&["a"], None), &[], None), "one object is one object");
+        assert_eq!(judged(&expected, &["a", "b", "c", "e", "d"], None), Verdict::Same);
+        assert_eq!(judged(&expected, &["a", "b", "c", "d", "x"], None), Verdict::Same);
+        let lost = |ids: &[&str]| Verdict::NotFound(strings(ids));
+        assert_eq!(judged(&expected, &["a", "b", "c", "x", "y"], None), lost(&["d", "e"]));
+        let differs = |ids: &[&str]| matches!(judged(&expected, ids, None), Verdict::Differs(_));
+        assert!(differs(&["b", "c", "d", "e", "x"]), "itself");
+        assert!(differs(&["a", "b", "c"]), "the index has fewer");
+        assert!(differs(&[]));
+        assert!(matches!(judged(&sample(&["a"], None), &[], None), Verdict::Differs(_)), "one object is one object");
+    }
+
+    #[test]
+    fn of_objects_with_the_same_vector_any_may_be_named() {
+        let expected = sample(&["a", "b", "c", "d", "e"], None);
+        let found = Answer { ids: strings(&["v", "w", "x", "y", "z"]), itself: true, digest: None };
+        assert_eq!(judge(&expected, &found), Verdict::NotFound(expected.ids.clone()));
     }
 
     #[test]
     fn what_an_object_holds_may_not_differ() {
         let expected = sample(&[], Some("12"));
-        assert!(agrees(&expected, &[], Some("12")));
-        assert!(!agrees(&expected, &[], Some("13")));
-        assert!(!agrees(&expected, &[], None));
+        assert_eq!(judged(&expected, &[], Some("12")), Verdict::Same);
+        assert!(matches!(judged(&expected, &[], Some("13")), Verdict::Differs(why) if why.contains("not what it was")));
+        assert!(matches!(judged(&expected, &[], None), Verdict::Differs(why) if why.contains("missing")));
     }
 
     #[test]

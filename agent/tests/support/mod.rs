@@ -1,4 +1,4 @@
-//! Real servers for tests: Weaviate and an S3 server, on free ports of the loopback interface, killed when dropped.
+//! Real servers for tests: the engines and an S3 server, on free ports of the loopback interface, killed when dropped.
 //!
 //! A test whose server is not installed fails and says how to install it; it never skips.
 
@@ -7,6 +7,7 @@
 
 pub mod cli;
 pub mod data;
+pub mod docker;
 pub mod process;
 pub mod qdrant;
 pub mod redis;

@@ -1,6 +1,6 @@
-//! A Qdrant server: that of the tests, which is a REST server around Qdrant's own storage engine, or the program that `QDRANT_BINARY` names.
+//! A Qdrant server: that of the tests, which is a REST server around Qdrant's own storage engine, or, where `QDRANT_IMAGE` names one, a
+//! container of the real image.
 
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use perennial::engines::qdrant::{Options, Qdrant};
 use perennial_shared::secret::Secret;
 use serde_json::{Value, json};
 
+use super::docker::Container;
 use super::process::Server;
 use super::{free_ports, installed_in};
 
@@ -20,10 +21,16 @@ const KEY_VARIABLE: &str = "QDRANT__SERVICE__API_KEY";
 /// A running Qdrant with its own data folder.
 #[derive(Debug)]
 pub struct QdrantServer {
-    server: Server,
+    runs: Runs,
     folder: tempfile::TempDir,
-    ports: [u16; 2],
+    port: u16,
     key: Option<&'static str>,
+}
+
+#[derive(Debug)]
+enum Runs {
+    Ours(Server),
+    Image(Container),
 }
 
 impl QdrantServer {
@@ -35,9 +42,12 @@ impl QdrantServer {
     /// Starts it and waits until it is ready.
     pub async fn with_key(key: Option<&'static str>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let ports = free_ports();
-        let server = launch(folder.path(), ports, key);
-        let server = Self { server, folder, ports, key };
+        let [port] = free_ports();
+        let runs = std::env::var("QDRANT_IMAGE").map_or_else(
+            |_| Runs::Ours(ours(folder.path(), port, key)),
+            |image| Runs::Image(theirs(&image, port, key)),
+        );
+        let server = Self { runs, folder, port, key };
         server.wait().await;
         server
     }
@@ -47,10 +57,23 @@ impl QdrantServer {
         ready.unwrap_or_else(|e| panic!("{e}\n{}", self.log()));
     }
 
+    /// Waits until what was written is in files. The real server flushes every five seconds, and a new collection has files more after
+    /// that; a capture before it counts them as a change.
+    pub async fn flushed(&self) {
+        if let Runs::Image(_) = self.runs {
+            tokio::time::sleep(Duration::from_secs(6)).await;
+        }
+    }
+
     /// Kills it without warning and starts it again on the same data.
     pub async fn restart(&mut self) {
-        self.server.kill();
-        self.server = launch(self.folder.path(), self.ports, self.key);
+        match &mut self.runs {
+            Runs::Ours(server) => {
+                server.kill();
+                *server = ours(self.folder.path(), self.port, self.key);
+            }
+            Runs::Image(container) => container.restart(),
+        }
         self.wait().await;
     }
 
@@ -72,7 +95,7 @@ impl QdrantServer {
 
     /// Its address.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.ports[0])
+        format!("http://127.0.0.1:{}", self.port)
     }
 
     /// The settings that name it.
@@ -82,7 +105,10 @@ impl QdrantServer {
 
     /// What it wrote.
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join("qdrant.log")).unwrap_or_default()
+        match &self.runs {
+            Runs::Ours(_) => std::fs::read_to_string(self.folder.path().join("qdrant.log")).unwrap_or_default(),
+            Runs::Image(container) => container.log(),
+        }
     }
 
     /// Sends one request and returns the result, which must be there.
@@ -94,8 +120,7 @@ impl QdrantServer {
 
     /// Sends one request and returns status and text.
     pub async fn try_ask(&self, method: &str, path: &str, body: Value) -> (u16, String) {
-        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
-        send(&client, &format!("{}{path}", self.url()), self.key, method, &body).await
+        send(&client(), &format!("{}{path}", self.url()), self.key, method, &body).await
     }
 
     /// Makes a collection of vectors of this size.
@@ -136,6 +161,22 @@ impl QdrantServer {
         metrics.lines().find_map(|l| l.strip_prefix(&line)?.parse().ok()).unwrap_or(0)
     }
 
+    /// A collection's shard as the server streams it: its segments, and nothing of its log.
+    pub async fn streamed(&self, name: &str) -> Vec<u8> {
+        let url = format!("{}/collections/{name}/shards/0/snapshot", self.url());
+        let answer = client().get(url).send().await.expect("an answer").error_for_status().expect("a stream");
+        answer.bytes().await.expect("a stream").into()
+    }
+
+    /// Makes a collection's shard what was streamed.
+    pub async fn put_streamed(&self, name: &str, archive: Vec<u8>) {
+        let before = b"--part\r\ncontent-disposition: form-data; name=\"snapshot\"; filename=\"x\"\r\n\r\n";
+        let url = format!("{}/collections/{name}/shards/0/snapshots/upload?wait=true", self.url());
+        let request = client().post(url).header("content-type", "multipart/form-data; boundary=part");
+        let answer = request.body([before, &archive[..], b"\r\n--part--\r\n"].concat()).send().await;
+        answer.expect("an answer").error_for_status().expect("accepted");
+    }
+
     /// The aliases with their collections, as `alias=collection`.
     pub async fn aliases(&self) -> Vec<String> {
         let found = self.ask("GET", "/aliases", Value::Null).await;
@@ -168,6 +209,10 @@ impl QdrantServer {
     }
 }
 
+fn client() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().build().expect("a client")
+}
+
 /// Sends one request of a client that goes on.
 pub async fn send(client: &reqwest::Client, url: &str, key: Option<&str>, method: &str, body: &Value) -> (u16, String) {
     let mut request = client.request(method.parse().expect("a method"), url);
@@ -189,34 +234,19 @@ pub fn point(n: u64, size: u64) -> Value {
     json!({"id": n, "vector": vector, "payload": {"title": format!("title {n}"), "n": n}})
 }
 
-fn launch(folder: &Path, [http, grpc]: [u16; 2], key: Option<&str>) -> Server {
-    let (storage, snapshots) = (folder.join("storage"), folder.join("snapshots"));
-    let mut command = std::env::var_os("QDRANT_BINARY").map_or_else(
-        || ours(http, &storage, &snapshots, key.is_some()),
-        |binary| theirs(&binary, folder, [http, grpc], &storage, &snapshots),
-    );
+fn ours(folder: &Path, port: u16, key: Option<&str>) -> Server {
+    let mut command = Command::new(installed_in("venv/bin", "python"));
+    command.args(["-m", "qdrant_server", "--port", &port.to_string()]);
+    command.arg("--storage").arg(folder.join("storage")).arg("--snapshots").arg(folder.join("snapshots"));
     if let Some(key) = key {
-        command.env(KEY_VARIABLE, key);
+        command.args(["--api-key-env", KEY_VARIABLE]).env(KEY_VARIABLE, key);
     }
+    command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests"));
     Server::start(&mut command, &folder.join("qdrant.log"))
 }
 
-fn ours(port: u16, storage: &Path, snapshots: &Path, has_key: bool) -> Command {
-    let mut command = Command::new(installed_in("venv/bin", "python"));
-    command.args(["-m", "qdrant_server", "--port", &port.to_string()]);
-    command.arg("--storage").arg(storage).arg("--snapshots").arg(snapshots);
-    if has_key {
-        command.args(["--api-key-env", KEY_VARIABLE]);
-    }
-    command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests"));
-    command
-}
-
-fn theirs(binary: &OsStr, folder: &Path, [http, grpc]: [u16; 2], storage: &Path, snapshots: &Path) -> Command {
-    let mut command = Command::new(binary);
-    command.env("QDRANT__SERVICE__HTTP_PORT", http.to_string()).env("QDRANT__SERVICE__GRPC_PORT", grpc.to_string());
-    command.env("QDRANT__SERVICE__HOST", "127.0.0.1").env("QDRANT__TELEMETRY_DISABLED", "true");
-    command.env("QDRANT__STORAGE__STORAGE_PATH", storage).env("QDRANT__STORAGE__SNAPSHOTS_PATH", snapshots);
-    command.current_dir(folder);
-    command
+fn theirs(image: &str, port: u16, key: Option<&str>) -> Container {
+    let port = format!("127.0.0.1:{port}:6333");
+    let key = key.map(|key| (KEY_VARIABLE, key));
+    Container::run(&["--env", "QDRANT__TELEMETRY_DISABLED=true", "--publish", &port, image], key.as_slice())
 }

@@ -111,11 +111,7 @@ impl RedisServer {
 
     /// A connection of a client, if the server runs.
     pub async fn client_if_up(&self) -> Option<Client> {
-        let client = redis::Client::open(self.url()).expect("an address");
-        let connection = client.get_multiplexed_async_connection().await.ok()?;
-        let mut client = Client { connection };
-        client.say(&["AUTH", PASSWORD]).await;
-        Some(client)
+        Client::of(&self.url()).await
     }
 }
 
@@ -125,6 +121,16 @@ pub struct Client {
 }
 
 impl Client {
+    /// A client of the server at this address, if it answers.
+    pub async fn of(url: &str) -> Option<Self> {
+        let client = redis::Client::open(url).expect("an address");
+        let connection = client.get_multiplexed_async_connection().await.ok()?;
+        let mut client = Self { connection };
+        // A server that is starting to load its data takes connections and refuses this.
+        client.try_say(&["AUTH", PASSWORD]).await.ok()?;
+        Some(client)
+    }
+
     /// Sends a command, which must succeed.
     pub async fn say(&mut self, words: &[&str]) -> redis::Value {
         self.try_say(words).await.unwrap_or_else(|e| panic!("{words:?}: {e}"))

@@ -58,6 +58,8 @@ struct Hits {
 #[derive(Deserialize)]
 struct Hit {
     id: Value,
+    #[serde(default)]
+    vector: Option<Value>,
 }
 
 /// A point, as the engine prints it.
@@ -115,7 +117,7 @@ pub(super) async fn samples(client: &Client, name: &str, each: usize) -> Result<
             continue;
         }
         let vector = searched(&point).and_then(|(name, _)| name);
-        let Answer { ids, digest } = asked(client, name, &point, vector.as_deref(), LIMIT).await?;
+        let Answer { ids, digest, .. } = asked(client, name, &point, vector.as_deref(), LIMIT).await?;
         samples.push(Sample { tenant: None, vector, near_object: id, limit: LIMIT, ids, digest });
     }
     Ok(samples)
@@ -159,18 +161,28 @@ async fn asked(
     limit: u32,
 ) -> Result<Answer, EngineError> {
     let digest = Some(digest(point));
-    let vector = match (using, &point.vector) {
-        (Some(using), Some(vectors)) => vectors.get(using).cloned(),
-        _ => searched(point).filter(|(name, _)| name.is_none()).map(|(_, vector)| vector),
+    let vector = match using {
+        Some(_) => vector_of(point.vector.as_ref(), using).cloned(),
+        None => searched(point).filter(|(name, _)| name.is_none()).map(|(_, vector)| vector),
     };
-    let Some(vector) = vector else { return Ok(Answer { ids: vec![], digest }) };
-    let mut query = json!({"query": vector, "limit": limit});
+    let Some(vector) = vector else { return Ok(Answer { digest, ..Answer::default() }) };
+    let mut query = json!({"query": vector, "limit": limit, "with_vector": true});
     if let Some(using) = using {
         query["using"] = json!(using);
+        query["with_vector"] = json!([using]);
     }
     let path = ["collections", name, "points", "query"];
     let Hits { points } = client.read(Request::post(&path, query)).await?;
-    Ok(Answer { ids: points.iter().map(|hit| id_text(&hit.id)).collect(), digest })
+    let is_same = |hit: &Hit| vector_of(hit.vector.as_ref(), using) == vector_of(point.vector.as_ref(), using);
+    let itself = points.iter().any(|hit| hit.id == point.id || is_same(hit));
+    Ok(Answer { ids: points.iter().map(|hit| id_text(&hit.id)).collect(), itself, digest })
+}
+
+fn vector_of<'a>(vectors: Option<&'a Value>, using: Option<&str>) -> Option<&'a Value> {
+    match using {
+        Some(using) => vectors?.get(using),
+        None => vectors,
+    }
 }
 
 /// The vector that a point is searched by: its only one, or the first that it has of its named ones.

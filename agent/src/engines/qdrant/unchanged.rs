@@ -3,7 +3,8 @@
 //! Before a snapshot is made, the manifests of the collection's shards are read: the version of each segment and its files. When
 //! they are the same at the next backup, nothing was written since before that snapshot, so the snapshot holds what the collection holds now.
 //! Read after the snapshot they would hide what was written in between. The engine's own comparison, the 304 of a partial
-//! snapshot, must agree, for it knows files whose version says nothing.
+//! snapshot, must agree, for it knows files whose version says nothing. A new segment has files more after its first flush, five seconds
+//! later at most: a backup in between costs one snapshot more.
 //!
 //! Three things are hidden from manifests. Deletes during an optimization or a snapshot are in memory beside the segment until it
 //! ends: the collection must be idle. What was acknowledged and not yet applied: the queue must be empty. A restore brings old

@@ -88,7 +88,7 @@ pub(super) async fn ask(client: &Client, collection: &str, sample: &Sample) -> R
         Found::Value { digest, .. } => Some(digest),
         Found::Gone | Found::Unsuitable => None,
     };
-    Ok(Answer { ids: vec![], digest })
+    Ok(Answer { digest, ..Answer::default() })
 }
 
 fn database(collection: &str) -> Result<u32, EngineError> {

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::client::{Client, Request};
-use crate::engine::{Counted, EngineError};
+use crate::engine::{Answer, Counted, EngineError};
 
 /// Queries at once: enough to be quick, few enough to leave the engine to its clients.
 const AT_ONCE: usize = 4;
@@ -19,6 +19,8 @@ const AT_ONCE: usize = 4;
 const TENANTS_A_QUERY: usize = 100;
 /// Answers a sample asks for.
 const LIMIT: u32 = 5;
+/// Distances of vectors that are the same but for rounding.
+const SAME: f64 = 1e-5;
 
 #[derive(Deserialize)]
 struct Schema {
@@ -213,7 +215,7 @@ pub(super) async fn samples(client: &Client, name: &str, each: usize) -> Result<
                 digest: None,
             };
             match ask(client, name, &sample).await {
-                Ok(ids) => sample.ids = ids,
+                Ok(found) => sample.ids = found.ids,
                 Err(EngineError::Unexpected { why, .. }) if why.contains("has no vector") => continue,
                 Err(e) => return Err(e),
             }
@@ -261,18 +263,25 @@ pub(super) fn id_at(round: usize, rounds: usize) -> String {
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
 
-/// Asks a sample's query: the ids found, nearest first.
-pub(super) async fn ask(client: &Client, class: &str, sample: &Sample) -> Result<Vec<String>, EngineError> {
+/// Asks a sample's query.
+pub(super) async fn ask(client: &Client, class: &str, sample: &Sample) -> Result<Answer, EngineError> {
     let vector = sample.vector.as_deref().map(|v| format!(", targetVectors: [{}]", quote(v))).unwrap_or_default();
     let mut list = of_tenant(sample.tenant.as_deref());
     list.push(format!("limit: {}", sample.limit));
     list.push(format!("nearObject: {{ id: {}{vector} }}", quote(&sample.near_object)));
-    let query = format!("{{ Get {{ {class}{} {{ _additional {{ id }} }} }} }}", arguments(&list));
+    let query = format!("{{ Get {{ {class}{} {{ _additional {{ id distance }} }} }} }}", arguments(&list));
     let data = client.graphql(&query).await?;
-    let found = data["Get"][class].as_array().map(|a| a.iter().filter_map(|o| o["_additional"]["id"].as_str()));
     let missing =
         || EngineError::Damaged { what: format!("the engine's answer to a search in {class}"), why: data.to_string() };
-    Ok(found.ok_or_else(missing)?.map(Into::into).collect())
+    let answers = data["Get"][class].as_array().ok_or_else(missing)?;
+    let ids = answers.iter().filter_map(|a| a["_additional"]["id"].as_str()).map(Into::into).collect();
+    Ok(Answer { ids, itself: finds(&sample.near_object, answers, sample.limit as usize), digest: None })
+}
+
+/// Whether an object is among the answers to a search by its vector, or they are all as near as it would be.
+pub(super) fn finds(id: &str, answers: &[Value], limit: usize) -> bool {
+    let same = |a: &Value| a["_additional"]["distance"].as_f64().is_some_and(|d| d.abs() <= SAME);
+    answers.iter().any(|a| a["_additional"]["id"] == id) || (answers.len() == limit && answers.iter().all(same))
 }
 
 #[cfg(test)]
@@ -304,5 +313,17 @@ mod tests {
     fn text_in_queries_is_quoted() {
         assert_eq!(arguments(&of_tenant(Some("a\"b"))), "(tenant: \"a\\\"b\")");
         assert_eq!(arguments(&of_tenant(None)), "");
+    }
+
+    #[test]
+    fn an_object_among_others_of_the_same_vector_is_found() {
+        let answers = |list: &[(&str, f64)]| -> Vec<_> {
+            list.iter().map(|(id, d)| json!({"_additional": {"id": id, "distance": d}})).collect()
+        };
+        assert!(finds("a", &answers(&[("b", 0.0), ("a", 0.1)]), 3));
+        assert!(finds("a", &answers(&[("b", 0.0), ("c", 1e-7), ("d", -1e-7)]), 3));
+        assert!(!finds("a", &answers(&[("b", 0.0), ("c", 0.2), ("d", 0.3)]), 3));
+        assert!(!finds("a", &answers(&[("b", 0.0), ("c", 0.0)]), 3), "there was room for it");
+        assert!(!finds("a", &[], 3));
     }
 }

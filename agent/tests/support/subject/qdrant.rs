@@ -1,4 +1,4 @@
-//! Qdrant as the conformance suite sees it: the server of the tests, or the real one that `QDRANT_BINARY` names.
+//! Qdrant as the conformance suite sees it: the server of the tests, or the real image that `QDRANT_IMAGE` names.
 
 use std::collections::BTreeSet;
 

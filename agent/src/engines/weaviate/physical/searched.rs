@@ -19,8 +19,6 @@ const A_PAGE: usize = 25;
 /// Vectors of collections by which is searched, so that a thousand do not take an hour.
 const VECTORS: usize = 25;
 const LIMIT: usize = 3;
-/// Distances of vectors that are the same but for rounding.
-const SAME: f64 = 1e-5;
 
 /// What was found out of one vector of a collection.
 #[derive(Clone)]
@@ -130,38 +128,12 @@ impl Search<'_> {
         });
         let query = format!("{{ Get {{ {} }} }}", searches.collect::<Vec<_>>().join(" "));
         let data = self.client.graphql(&query).await?;
-        Ok(ids.iter().enumerate().map(|(n, id)| is_found(id, &data["Get"][format!("o{n}")])).collect())
+        let answers = |n| data["Get"][format!("o{n}")].as_array().map(Vec::as_slice).unwrap_or_default();
+        Ok(ids.iter().enumerate().map(|(n, id)| inventory::finds(id, answers(n), LIMIT)).collect())
     }
 }
 
 /// What the engine says of an object that has no vector, and of one that lacks one of several.
 fn is_without_vector(why: &str) -> bool {
     why.contains("has no vector") || why.contains("vector not found for target")
-}
-
-/// Whether it is among the answers, or they are all as near as it would be.
-fn is_found(id: &str, answers: &Value) -> bool {
-    let answers = answers.as_array().map(Vec::as_slice).unwrap_or_default();
-    let same = |a: &Value| a["_additional"]["distance"].as_f64().is_some_and(|d| d.abs() <= SAME);
-    answers.iter().any(|a| a["_additional"]["id"] == id) || (answers.len() == LIMIT && answers.iter().all(same))
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn an_object_among_others_of_the_same_vector_is_found() {
-        let answers = |list: &[(&str, f64)]| {
-            Value::from(
-                list.iter().map(|(id, d)| json!({"_additional": {"id": id, "distance": d}})).collect::<Vec<_>>(),
-            )
-        };
-        assert!(is_found("a", &answers(&[("b", 0.0), ("a", 0.1)])));
-        assert!(is_found("a", &answers(&[("b", 0.0), ("c", 1e-7), ("d", -1e-7)])));
-        assert!(!is_found("a", &answers(&[("b", 0.0), ("c", 0.2), ("d", 0.3)])));
-        assert!(!is_found("a", &answers(&[])));
-    }
 }
