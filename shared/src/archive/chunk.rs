@@ -50,8 +50,23 @@ impl<'de> Deserialize<'de> for ChunkHash {
 impl ChunkHash {
     /// Of a chunk's bytes.
     pub fn of(bytes: &[u8]) -> Self {
+        Self::short(&blake3::hash(bytes))
+    }
+
+    /// Of a chunk's bytes in slices that follow each other.
+    pub fn of_slices<'a>(mut slices: impl Iterator<Item = &'a [u8]>) -> Self {
+        let first = slices.next().unwrap_or_default();
+        let Some(second) = slices.next() else { return Self::of(first) };
+        let mut hasher = blake3::Hasher::new();
+        [first, second].into_iter().chain(slices).for_each(|slice| {
+            hasher.update(slice);
+        });
+        Self::short(&hasher.finalize())
+    }
+
+    fn short(hash: &blake3::Hash) -> Self {
         let mut short = [0; 16];
-        short.copy_from_slice(&blake3::hash(bytes).as_bytes()[..16]);
+        short.copy_from_slice(&hash.as_bytes()[..16]);
         Self(short)
     }
 }

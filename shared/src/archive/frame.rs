@@ -4,7 +4,10 @@
 //! valid `.zst` (or `.gz`) file, because both formats allow members to be put one behind the other (RFC 8878 section 3, RFC 1952
 //! section 2.2).
 
+mod content;
 mod raw;
+
+pub use content::Content;
 
 use std::io::{Read, Write};
 
@@ -118,6 +121,27 @@ impl Decompressor {
         Ok(Self(zstd::bulk::Decompressor::new()?))
     }
 
+    /// One frame's content, decompressed into `plain` where it does not stand in the frame as it is. For somebody who knows what it
+    /// should be: a checksum of the frame's own may not be looked at.
+    pub fn content<'a>(
+        &mut self,
+        algorithm: Algorithm,
+        frame: &'a [u8],
+        plain: &'a mut Vec<u8>,
+    ) -> std::io::Result<Content<'a>> {
+        match algorithm {
+            Algorithm::None if frame.len() <= LARGEST => return Ok(Content::whole(frame)),
+            Algorithm::Zstd if frame.len() <= LARGEST => {
+                if let Some(content) = raw::content(frame) {
+                    return Ok(content);
+                }
+            }
+            _ => {}
+        }
+        self.decompress(algorithm, frame, plain)?;
+        Ok(Content::whole(plain))
+    }
+
     /// Decompresses one frame into memory that is used again; what it held before is gone. What would become larger than any frame
     /// is refused before it does.
     pub fn decompress(&mut self, algorithm: Algorithm, frame: &[u8], plain: &mut Vec<u8>) -> std::io::Result<()> {
@@ -175,6 +199,8 @@ mod tests {
                 let mut decompressor = Decompressor::new().expect("made");
                 decompressor.decompress(compression.algorithm, &frame, &mut back).expect("decompressed");
                 prop_assert!(back == plain);
+                let content = decompressor.content(compression.algorithm, &frame, &mut back).expect("a frame");
+                prop_assert!(content.slices(0, content.size()).collect::<Vec<_>>().concat() == plain);
             }
         }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use super::chunk::{self, ChunkHash};
 use super::entry::{Extent, FrameRef};
+use super::frame::Content;
 use super::objects::{Fetch, fetches};
 
 /// Chunks of one file that are wanted.
@@ -80,13 +81,19 @@ impl<F> Wanted<F> {
 }
 
 impl<F> Piece<F> {
-    /// The piece's bytes in its decompressed frame, once all of its chunks were found to be what the index says.
-    pub fn checked<'a>(&self, frame: &'a [u8]) -> Result<&'a [u8], String> {
+    /// The piece's bytes in its frame's content, once all of its chunks were found to be what the index says.
+    pub fn checked<'c, 'a>(
+        &self,
+        frame: &'c Content<'a>,
+    ) -> Result<impl Iterator<Item = &'a [u8]> + use<'c, 'a, F>, String> {
         let (begin, end) = (self.at as usize, self.at as usize + self.length as usize);
-        let bytes = frame.get(begin..end).ok_or("the frame is shorter than the index says")?;
-        let mut chunks = bytes.chunks(self.chunk_size as usize);
-        let good = self.hashes.iter().all(|hash| chunks.next().is_some_and(|c| ChunkHash::of(c) == *hash));
-        if good && chunks.next().is_none() { Ok(bytes) } else { Err("a chunk is not what the index says".into()) }
+        if end > frame.size() {
+            return Err("the frame is shorter than the index says".into());
+        }
+        let begins = (begin..end).step_by(self.chunk_size as usize);
+        let of = |at: usize| ChunkHash::of_slices(frame.slices(at, end.min(at + self.chunk_size as usize)));
+        let is_good = begins.len() == self.hashes.len() && begins.zip(&self.hashes).all(|(at, hash)| of(at) == *hash);
+        if is_good { Ok(frame.slices(begin, end)) } else { Err("a chunk is not what the index says".into()) }
     }
 }
 
@@ -128,9 +135,11 @@ mod tests {
         let steps = steps(&[Wanted { file: (), size, chunk_size: SIZE, first: 0, extent }], 1);
         let piece = &steps[0].frames[0].1[0];
         let mut frame = [&[0; 3][..], &whole, b"more"].concat();
-        assert_eq!(piece.checked(&frame).expect("right"), whole);
+        let checked =
+            |frame: &[u8]| piece.checked(&Content::whole(frame)).map(|slices| slices.collect::<Vec<_>>().concat());
+        assert_eq!(checked(&frame).expect("right"), whole);
         frame[50] ^= 1;
-        piece.checked(&frame).expect_err("wrong");
-        piece.checked(&frame[..100]).expect_err("short");
+        checked(&frame).expect_err("wrong");
+        checked(&frame[..100]).expect_err("short");
     }
 }

@@ -50,8 +50,9 @@ pub enum StoreError {
     /// Refused for lack of rights. S3 also answers 403 instead of 404 for a missing key when the caller lacks
     /// `s3:ListBucket`, and 403 when the bucket is not the expected owner's: so this says nothing about existence.
     #[error(
-        "access to {key} in {location} was denied: check the role's permissions (s3:ListBucket too, without which S3 \
-         denies a missing key), the bucket's policy and owner, and the KMS key"
+        "access to {} in {location} was denied: check the role's permissions (s3:ListBucket too, without which S3 \
+         denies a missing key), the bucket's policy and owner, and the KMS key",
+        named(key)
     )]
     Denied {
         /// The object, relative to the store.
@@ -64,7 +65,7 @@ pub enum StoreError {
 
     /// Throttled, broken or out of reach, after bounded retries. May be tried again later; a write may have happened,
     /// and repeating it with the same bytes is safe.
-    #[error("{location} did not answer properly for {key}, even after retries: try again later")]
+    #[error("{location} did not answer properly for {}, even after retries: try again later", named(key))]
     Unavailable {
         /// The object, relative to the store.
         key: String,
@@ -86,7 +87,7 @@ pub enum StoreError {
     },
 
     /// The request can never work as it is: a bad key, no such bucket or folder, the wrong region, an unusable KMS key.
-    #[error("{location} cannot take this request for {key:?}: correct the repository's settings or the key")]
+    #[error("{location} cannot take this request for {}: correct the repository's settings or the key", quoted(key))]
     Invalid {
         /// The object, relative to the store.
         key: String,
@@ -106,6 +107,16 @@ pub enum StoreError {
         /// What the service or the system said.
         source: Cause,
     },
+}
+
+/// A listing of everything is asked for by an empty key.
+fn named(key: &str) -> &str {
+    if key.is_empty() { "its list of objects" } else { key }
+}
+
+/// A key that is refused may have anything in it.
+fn quoted(key: &str) -> String {
+    if key.is_empty() { named(key).into() } else { format!("{key:?}") }
 }
 
 macro_rules! constructors {
@@ -165,6 +176,10 @@ mod tests {
         let message = error.to_string();
         assert!(message.contains("runs/a/claim.json") && message.contains("s3://bucket/docs"), "{message}");
         assert_eq!((error.key(), error.location()), ("runs/a/claim.json", "s3://bucket/docs"));
+        let listing = StoreError::invalid("", "file:///nowhere", "no such folder").to_string();
+        assert!(listing.contains("request for its list of objects"), "{listing}");
+        let odd = StoreError::invalid("a\u{1b}[2J", "file:///b", "a bad key").to_string();
+        assert!(!odd.contains('\u{1b}'), "{odd}");
     }
 
     #[test]

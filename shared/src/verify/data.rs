@@ -19,7 +19,7 @@ use super::Progress;
 use super::plan::{Share, Step};
 use super::report::{Damages, blamed};
 use crate::archive::entry::FrameRef;
-use crate::archive::frame::{Decompressor, PLAIN};
+use crate::archive::frame::{Content, Decompressor, PLAIN};
 use crate::archive::objects::{Objects, ReadError};
 
 /// Requests in flight.
@@ -154,8 +154,9 @@ fn check(objects: &Objects, step: &Step, bytes: Bytes) -> Outcome {
             damaged(format!("{why} ({})", pieces.first().map_or_else(String::new, |p| p.file.to_string())));
             continue;
         }
+        let content = Content::whole(&plain);
         for piece in pieces {
-            match piece.checked(&plain) {
+            match piece.checked(&content) {
                 Ok(_) => chunks += piece.hashes.len() as u64,
                 Err(why) => damaged(format!("{why} ({})", piece.file)),
             }

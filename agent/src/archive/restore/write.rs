@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use perennial_shared::archive::chunk::ChunkHash;
@@ -29,6 +30,8 @@ pub(super) struct Target {
     set_length: bool,
     /// Pieces that are planned and not written, and one while planning goes on.
     left: AtomicU32,
+    /// Held while a piece is written: file systems let one in at a time anyway, and have the others burn a core while they wait.
+    writing: Mutex<()>,
     size: u64,
 }
 
@@ -62,7 +65,7 @@ impl Target {
         }
         candidates.extend(local.and_then(|path| candidate(&path, false)));
         let set_length = was_there || has_holes(&entry) || size == 0;
-        Ok(Self { entry, full, candidates, set_length, left: AtomicU32::new(1), size })
+        Ok(Self { entry, full, candidates, set_length, left: AtomicU32::new(1), writing: Mutex::default(), size })
     }
 
     /// The parts of an extent whose chunks are not on the disk, as (chunks to skip, extent). What another file on the disk has is copied.
@@ -128,9 +131,14 @@ impl Target {
     }
 
     /// Writes a piece that was planned. After the last one the file is finished.
-    fn place(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+    fn place<'a>(&self, slices: impl Iterator<Item = &'a [u8]>, mut offset: u64) -> io::Result<()> {
         let file = self.open()?;
-        file.write_all_at(bytes, offset).map_err(|e| named(&self.full, &e))?;
+        let writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        for slice in slices {
+            file.write_all_at(slice, offset).map_err(|e| named(&self.full, &e))?;
+            offset += slice.len() as u64;
+        }
+        drop(writing);
         if self.is_last() { self.finish(&file) } else { Ok(()) }
     }
 
@@ -174,9 +182,9 @@ pub(super) fn frames(objects: &Objects, bytes: &Bytes, work: Work, progress: &Co
         let stored = bytes.slice(begin..begin + frame.length as usize);
         let opened = objects.open(frame.object, frame.offset, stored)?;
         let algorithm = objects.algorithm(frame.object);
-        decompressor.decompress(algorithm, &opened, &mut plain).map_err(|e| damaged(e.to_string()))?;
+        let content = decompressor.content(algorithm, &opened, &mut plain).map_err(|e| damaged(e.to_string()))?;
         for piece in pieces {
-            let bytes = piece.checked(&plain).map_err(|why| damaged(format!("{why} ({})", piece.file.entry.path)))?;
+            let bytes = piece.checked(&content).map_err(|why| damaged(format!("{why} ({})", piece.file.entry.path)))?;
             piece.file.place(bytes, piece.offset)?;
             progress.placed.fetch_add(u64::from(piece.length), Ordering::Relaxed);
         }

@@ -3,9 +3,13 @@
 
 use xxhash_rust::xxh64::xxh64;
 
+use super::Content;
+
 const MAGIC: u32 = 0xfd2f_b528;
 /// The content's size in eight bytes, a single segment, a checksum.
 const DESCRIPTOR: u8 = 0b1110_0100;
+/// Type of a block that holds its content as it is.
+const RAW: u32 = 0;
 /// No block of any frame is larger.
 const BLOCK: usize = 128 << 10;
 
@@ -29,6 +33,31 @@ pub(super) fn frame(plain: &[u8]) -> Vec<u8> {
     frame
 }
 
+/// The content of a frame as [`frame`] makes them, where it stands; `None` for any other. Its checksum is not looked at.
+pub(super) fn content(frame: &[u8]) -> Option<Content<'_>> {
+    let (magic, rest) = frame.split_first_chunk()?;
+    let (descriptor, rest) = rest.split_first()?;
+    let (size, mut rest) = rest.split_first_chunk()?;
+    if u32::from_le_bytes(*magic) != MAGIC || *descriptor != DESCRIPTOR {
+        return None;
+    }
+    let (mut blocks, mut is_last) = (vec![], false);
+    while !is_last {
+        let ([low, middle, high], after) = rest.split_first_chunk()?;
+        let header = u32::from_le_bytes([*low, *middle, *high, 0]);
+        let (kind, length) = (header >> 1 & 0b11, (header >> 3) as usize);
+        is_last = header & 1 == 1;
+        if kind != RAW || length > BLOCK || (!is_last && length < BLOCK) {
+            return None;
+        }
+        let (block, after) = after.split_at_checked(length)?;
+        blocks.push(block);
+        rest = after;
+    }
+    let content = Content::of_slices(blocks, BLOCK);
+    (rest.len() == 4 && content.size() as u64 == u64::from_le_bytes(*size)).then_some(content)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -42,6 +71,25 @@ mod tests {
             let mut decompressor = Decompressor::new().expect("made");
             decompressor.decompress(Algorithm::Zstd, &frame(&plain), &mut back).expect("a frame");
             assert!(back == plain, "{size}");
+            let framed = frame(&plain);
+            let content = content(&framed).expect("one of ours");
+            assert!(content.slices(0, size).collect::<Vec<_>>().concat() == plain, "{size}");
+        }
+    }
+
+    #[test]
+    fn other_frames_are_not_taken_for_it() {
+        let noise: Vec<u8> = (0..300_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13).to_le_bytes()[0]).collect();
+        assert!(content(&zstd::bulk::compress(&noise, 1).expect("compressed")).is_none());
+        let whole = frame(&noise);
+        for length in 0..whole.len() {
+            assert!(content(&whole[..length]).is_none(), "{length}");
+        }
+        assert!(content(&[&whole[..], b"x"].concat()).is_none());
+        for place in [0, 4, 5, 13, 14] {
+            let mut other = whole.clone();
+            other[place] ^= 2;
+            assert!(content(&other).is_none(), "{place}");
         }
     }
 
