@@ -85,7 +85,6 @@ fn named_as_backed_up(manifest: &Manifest, counted: &[Counted], installed: &Inst
 }
 
 /// What a collection's samples say.
-#[derive(Default)]
 struct Searched {
     differences: Vec<String>,
     finding: Option<String>,

@@ -129,14 +129,13 @@ impl Decompressor {
         frame: &'a [u8],
         plain: &'a mut Vec<u8>,
     ) -> std::io::Result<Content<'a>> {
-        match algorithm {
-            Algorithm::None if frame.len() <= LARGEST => return Ok(Content::whole(frame)),
-            Algorithm::Zstd if frame.len() <= LARGEST => {
-                if let Some(content) = raw::content(frame) {
-                    return Ok(content);
-                }
-            }
-            _ => {}
+        let as_it_is = match algorithm {
+            Algorithm::None => Some(Content::whole(frame)),
+            Algorithm::Zstd => raw::content(frame),
+            Algorithm::Gzip => None,
+        };
+        if let Some(content) = as_it_is.filter(|c| c.size() <= LARGEST) {
+            return Ok(content);
         }
         self.decompress(algorithm, frame, plain)?;
         Ok(Content::whole(plain))
