@@ -85,7 +85,8 @@ unit: setup
 containers: setup
 	$(call say,Rust tests: on the images $(QDRANT_IMAGE) and $(REDIS_IMAGE))
 	@for image in $(QDRANT_IMAGE) $(REDIS_IMAGE); do \
-	  docker image inspect $$image >/dev/null 2>&1 || docker pull $$image || exit 1; \
+	  docker image inspect $$image >/dev/null 2>&1 || docker pull $$image || \
+	    { echo "no image $$image: where no registry is reached, bring it by docker save and docker load" >&2; exit 1; }; \
 	done
 	QDRANT_IMAGE=$(QDRANT_IMAGE) cargo test --locked -p perennial --no-fail-fast --test qdrant_engine --test qdrant_cli -- --include-ignored
 	QDRANT_IMAGE=$(QDRANT_IMAGE) cargo test --locked -p perennial --test conformance -- qdrant

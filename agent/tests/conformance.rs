@@ -133,7 +133,9 @@ async fn counts_and_samples(subject: &dyn Subject) {
     assert_eq!(samples.len(), 3);
     for sample in &samples {
         let answer = engine.ask(name, sample).await.expect("asked");
-        assert_eq!((answer.ids, answer.digest), (sample.ids.clone(), sample.digest.clone()));
+        assert!(answer.twins || answer.ids == sample.ids, "{answer:?} {sample:?}");
+        assert!(answer.itself || sample.ids.is_empty(), "{answer:?} {sample:?}");
+        assert_eq!(answer.digest, sample.digest);
     }
     let gone = Sample { near_object: subject.object(u64::from(u32::MAX)), ..samples[0].clone() };
     assert_eq!(engine.ask(name, &gone).await.expect("asked"), Answer::default(), "what is gone is no error");

@@ -39,7 +39,7 @@ async fn a_server_is_asked_who_it_is_and_what_it_holds() {
     for sample in &samples {
         assert_eq!(sample.ids.len(), 5);
         assert_eq!(sample.ids[0], sample.near_object, "nearest first");
-        let Answer { ids, itself, digest } = engine.ask("docs", sample).await.expect("asked");
+        let Answer { ids, itself, digest, .. } = engine.ask("docs", sample).await.expect("asked");
         assert_eq!((&ids, itself, &digest), (&sample.ids, true, &sample.digest));
     }
     let gone = Sample { near_object: "99999".into(), ..samples[0].clone() };

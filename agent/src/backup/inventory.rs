@@ -83,7 +83,8 @@ pub(super) async fn again(
 
 /// What of a sample is still so: the same object, and the neighbours that are found again. Nothing of one that changed.
 fn still(mut sample: Sample, now: &Answer) -> Option<Sample> {
-    sample.ids.retain(|id| now.ids.contains(id));
+    let Sample { ids, near_object, .. } = &mut sample;
+    ids.retain(|id| now.ids.contains(id) || (now.itself && id == near_object));
     let says_something = sample.digest.is_some() || !sample.ids.is_empty();
     (sample.digest == now.digest && says_something).then_some(sample)
 }
@@ -171,14 +172,15 @@ mod tests {
         };
         let now = |ids: &[&str], digest: Option<&str>| {
             let Sample { ids, digest, .. } = sample(ids, digest);
-            Answer { ids, itself: true, digest }
+            Answer { ids, itself: true, twins: false, digest }
         };
         let was = sample(&["a", "b", "c"], Some("1"));
         assert_eq!(still(was.clone(), &now(&["a", "c", "b"], Some("1"))), Some(was.clone()));
         assert_eq!(still(was.clone(), &now(&["a", "c", "d"], Some("1"))), Some(sample(&["a", "c"], Some("1"))));
         assert_eq!(still(was.clone(), &now(&["a", "b", "c"], Some("2"))), None, "it was written to");
         assert_eq!(still(was, &Answer::default()), None, "it was deleted");
-        assert_eq!(still(sample(&["a"], None), &now(&["b"], None)), None, "nothing is left of it");
+        assert_eq!(still(sample(&["a", "b"], None), &now(&["c"], None)), Some(sample(&["a"], None)), "c is its twin");
+        assert_eq!(still(sample(&["b"], None), &now(&["c"], None)), None, "nothing is left of it");
     }
 
     #[test]

@@ -123,6 +123,16 @@ pub struct Answer {
     pub ids: Vec<String>,
     /// Whether the object itself is among them, or others of the very same vector, which a search cannot tell from it.
     pub itself: bool,
+    /// Whether all of them have that very vector, so that any others that have it could stand in their place.
+    pub twins: bool,
     /// SHA-256 of the object itself in a form that does not change from server to server, where the engine has one.
     pub digest: Option<String>,
+}
+
+/// Has a sample expect its own object, though a search named only others of the same vector.
+pub fn name_itself(ids: &mut [String], near_object: &str) {
+    let is_named = ids.iter().any(|id| id == near_object);
+    if let Some(last) = ids.last_mut().filter(|_| !is_named) {
+        near_object.clone_into(last);
+    }
 }

@@ -154,7 +154,7 @@ impl Work<'_> {
         if marker.is_none() {
             return Ok(None);
         }
-        let Ok(compared) = compare::with_manifest(engine, Some(self.manifest)).await else { return Ok(None) };
+        let Some(compared) = compare::is_already(engine, Some(self.manifest)).await else { return Ok(None) };
         let mut findings = vec!["the backup was in the engine already".to_owned()];
         findings.extend(compared.findings);
         if !self.wish.dry_run {

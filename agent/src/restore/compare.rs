@@ -1,8 +1,10 @@
 //! Whether the engine holds what the manifest says: counts, and what sample queries find.
 //!
-//! An object must be what it was, bit for bit, and a search by its vector must find it. Which neighbours a search finds is not the data's
-//! alone: an engine that makes its index anew walks it on other paths, and of objects with the same vector (the same text, stored twice) any
-//! may be named. So neighbours that a search does not find must only be there.
+//! An object must be what it was, bit for bit where the engine has digests, and a search by its vector must find it. Which neighbours a
+//! search finds is not the data's alone: an engine that makes its index anew walks it on other paths, and of objects with the same
+//! vector (the same text, stored twice) any may be named. So where the vector was compared bit for bit, or all that was named has it,
+//! neighbours that a search does not name must only be there, with their vectors. That is for data that a restore has just put there;
+//! of what somebody else may have put there, [`is_already`] believes no less than the same neighbours.
 
 use perennial_shared::manifest::{Collection, Manifest, Sample};
 
@@ -16,11 +18,18 @@ pub(super) struct Compared {
     pub(super) objects: u64,
     /// What was compared.
     pub(super) findings: Vec<String>,
+    /// Whether searches named the same neighbours.
+    exact: bool,
 }
 
 /// Compares; a difference is a failure. Without a manifest there is nothing to compare with, which is said.
 pub(super) async fn with_manifest(engine: &dyn Engine, manifest: Option<&Manifest>) -> Result<Compared, Failure> {
     installed(engine, manifest, &Installed::default()).await
+}
+
+/// Whether the backup is in the engine already.
+pub(super) async fn is_already(engine: &dyn Engine, manifest: Option<&Manifest>) -> Option<Compared> {
+    with_manifest(engine, manifest).await.ok().filter(|compared| compared.exact)
 }
 
 /// Compares collections that may have other names for now.
@@ -33,7 +42,7 @@ pub(super) async fn installed(
     let Some(manifest) = manifest else {
         let objects: u64 = counted.iter().map(|c| c.count).sum();
         let findings = vec![format!("{objects} objects; the backup has no manifest to compare them with")];
-        return Ok(Compared { objects, findings });
+        return Ok(Compared { objects, findings, exact: true });
     };
     let counted = named_as_backed_up(manifest, &counted, installed);
     let objects = counted.iter().map(|c| c.count).sum();
@@ -54,8 +63,9 @@ pub(super) async fn installed(
         format!("{objects} objects in {} collections, as the manifest says", manifest.collections.len()),
         format!("{samples} samples are what they were when the backup was made"),
     ];
+    let exact = remarks.is_empty();
     findings.extend(remarks);
-    Ok(Compared { objects, findings })
+    Ok(Compared { objects, findings, exact })
 }
 
 fn count_differences(expected: &[Collection], counted: &[Counted]) -> Vec<String> {
@@ -97,7 +107,7 @@ async fn search(engine: &dyn Engine, name: &str, collection: &Collection) -> Res
             Verdict::Same => {}
             Verdict::Differs(why) => differences.push(format!("{}: {why}", collection.name)),
             Verdict::NotFound(neighbours) => match first_gone(engine, name, sample, &neighbours).await? {
-                Some(gone) => differences.push(format!("{}: {gone} is missing", collection.name)),
+                Some(gone) => differences.push(format!("{}: {gone} is missing, or its vector", collection.name)),
                 None => elsewhere += 1,
             },
         }
@@ -113,7 +123,7 @@ async fn search(engine: &dyn Engine, name: &str, collection: &Collection) -> Res
     Ok(Searched { differences, finding })
 }
 
-/// The first of these objects that the engine does not have.
+/// The first of these objects that the engine does not have, or not with the vector that it was found by.
 async fn first_gone(
     engine: &dyn Engine,
     name: &str,
@@ -122,7 +132,7 @@ async fn first_gone(
 ) -> Result<Option<String>, Failure> {
     for neighbour in neighbours {
         let by_it = Sample { near_object: neighbour.clone(), ..sample.clone() };
-        if engine.ask(name, &by_it).await? == Answer::default() {
+        if engine.ask(name, &by_it).await?.ids.is_empty() {
             return Ok(Some(neighbour.clone()));
         }
     }
@@ -140,16 +150,21 @@ enum Verdict {
 
 /// One neighbour may differ without a question.
 fn judge(sample: &Sample, found: &Answer) -> Verdict {
-    let Sample { near_object, ids, .. } = sample;
-    if sample.digest.is_some() && sample.digest != found.digest {
-        let what = if found.digest.is_none() { "is missing" } else { "is not what it was" };
-        return Verdict::Differs(format!("{near_object} {what}"));
+    let Sample { near_object, ids, digest, .. } = sample;
+    let expects_something = digest.is_some() || !ids.is_empty();
+    if expects_something && *found == Answer::default() {
+        return Verdict::Differs(format!("{near_object} is missing"));
     }
-    let lost: Vec<_> = ids.iter().filter(|id| !found.ids.contains(id)).cloned().collect();
+    if digest.is_some() && *digest != found.digest {
+        return Verdict::Differs(format!("{near_object} is not what it was"));
+    }
+    let named = |id: &&String| found.ids.contains(id) || (found.itself && *id == near_object);
+    let lost: Vec<_> = ids.iter().filter(|id| !named(id)).cloned().collect();
     let finds_itself = found.itself || !ids.contains(near_object);
+    let is_its_vector = digest.is_some() || found.twins;
     match lost.len() {
         0 | 1 if finds_itself => Verdict::Same,
-        _ if finds_itself && found.ids.len() >= ids.len() => Verdict::NotFound(lost),
+        _ if finds_itself && is_its_vector && found.ids.len() >= ids.len() => Verdict::NotFound(lost),
         _ => {
             let common = ids.len() - lost.len();
             Verdict::Differs(format!("of the {} nearest neighbours of {near_object}, {common} are found", ids.len()))
@@ -170,6 +185,8 @@ pub(super) async fn are_remains(engine: &dyn Engine, manifest: Option<&Manifest>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check::Check;
+    use crate::engine::{EngineError, Identity};
 
     fn strings(words: &[&str]) -> Vec<String> {
         words.iter().map(|i| (*i).to_owned()).collect()
@@ -188,28 +205,105 @@ mod tests {
 
     fn judged(sample: &Sample, ids: &[&str], digest: Option<&str>) -> Verdict {
         let itself = ids.contains(&sample.near_object.as_str());
-        judge(sample, &Answer { ids: strings(ids), itself, digest: digest.map(Into::into) })
+        judge(sample, &Answer { ids: strings(ids), itself, twins: false, digest: digest.map(Into::into) })
     }
 
     #[test]
     fn one_neighbour_may_differ_more_must_be_there_the_object_itself_is_found() {
-        let expected = sample(&["a", "b", "c", "d", "e"], None);
-        assert_eq!(judged(&expected, &["a", "b", "c", "e", "d"], None), Verdict::Same);
-        assert_eq!(judged(&expected, &["a", "b", "c", "d", "x"], None), Verdict::Same);
-        let lost = |ids: &[&str]| Verdict::NotFound(strings(ids));
-        assert_eq!(judged(&expected, &["a", "b", "c", "x", "y"], None), lost(&["d", "e"]));
-        let differs = |ids: &[&str]| matches!(judged(&expected, ids, None), Verdict::Differs(_));
-        assert!(differs(&["b", "c", "d", "e", "x"]), "itself");
-        assert!(differs(&["a", "b", "c"]), "the index has fewer");
-        assert!(differs(&[]));
-        assert!(matches!(judged(&sample(&["a"], None), &[], None), Verdict::Differs(_)), "one object is one object");
+        let expected = sample(&["a", "b", "c", "d", "e"], Some("1"));
+        let judged_as = |ids: &[&str]| judged(&expected, ids, Some("1"));
+        assert_eq!(judged_as(&["a", "b", "c", "e", "d"]), Verdict::Same);
+        assert_eq!(judged_as(&["a", "b", "c", "d", "x"]), Verdict::Same);
+        assert_eq!(judged_as(&["a", "b", "c", "x", "y"]), Verdict::NotFound(strings(&["d", "e"])));
+        assert!(matches!(judged_as(&["b", "c", "d", "e", "x"]), Verdict::Differs(_)), "itself");
+        assert!(matches!(judged_as(&["a", "b", "c"]), Verdict::Differs(_)), "the index has fewer");
+        assert!(matches!(judged_as(&[]), Verdict::Differs(_)));
+        let one = judge(&sample(&["c"], None), &Answer::default());
+        assert!(matches!(one, Verdict::Differs(why) if why.contains("missing")), "one object is one object");
     }
 
     #[test]
-    fn of_objects_with_the_same_vector_any_may_be_named() {
+    fn without_a_digest_only_twins_stand_in_for_each_other() {
         let expected = sample(&["a", "b", "c", "d", "e"], None);
-        let found = Answer { ids: strings(&["v", "w", "x", "y", "z"]), itself: true, digest: None };
-        assert_eq!(judge(&expected, &found), Verdict::NotFound(expected.ids.clone()));
+        assert!(matches!(judged(&expected, &["a", "b", "c", "x", "y"], None), Verdict::Differs(_)), "another vector?");
+        let twins = Answer { ids: strings(&["v", "w", "x", "y", "z"]), itself: true, twins: true, digest: None };
+        assert_eq!(judge(&expected, &twins), Verdict::NotFound(strings(&["b", "c", "d", "e"])));
+    }
+
+    /// An engine with these objects, whose search names the same answers whatever it is asked by.
+    struct Fake {
+        has: &'static [&'static str],
+        names: &'static [&'static str],
+    }
+
+    #[async_trait::async_trait]
+    impl Engine for Fake {
+        async fn health(&self) -> Result<(), EngineError> {
+            Ok(())
+        }
+
+        async fn identity(&self) -> Result<Identity, EngineError> {
+            Ok(Identity { version: "1".into(), host_name: String::new() })
+        }
+
+        async fn collections(&self) -> Result<Vec<String>, EngineError> {
+            Ok(strings(&["Doc"]))
+        }
+
+        async fn count(&self) -> Result<Vec<Counted>, EngineError> {
+            Ok(vec![Counted { name: "Doc".into(), count: 9, ..Counted::default() }])
+        }
+
+        async fn samples(&self, _: &str, _: usize) -> Result<Vec<Sample>, EngineError> {
+            Ok(vec![])
+        }
+
+        async fn ask(&self, _: &str, sample: &Sample) -> Result<Answer, EngineError> {
+            if !self.has.contains(&sample.near_object.as_str()) {
+                return Ok(Answer::default());
+            }
+            Ok(Answer { ids: strings(self.names), itself: true, twins: false, digest: Some("1".into()) })
+        }
+
+        fn can_refuse_writes(&self) -> bool {
+            false
+        }
+
+        async fn refuse_writes(&self) -> Result<(), EngineError> {
+            Ok(())
+        }
+
+        async fn accept_writes(&self) -> Result<(), EngineError> {
+            Ok(())
+        }
+
+        async fn examine(&self) -> Vec<Check> {
+            vec![]
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_search_does_not_name_must_be_there() {
+        let collection = Collection {
+            name: "Doc".into(),
+            count_before: 9,
+            count_after: 9,
+            uncounted_tenants: 0,
+            may_expire: 0,
+            churn: 0,
+            samples: vec![sample(&["a", "b", "c"], Some("1"))],
+        };
+        let id = "20261121t105501z-g0003-7f3a9c".parse().expect("an id");
+        let manifest = Manifest { collections: vec![collection], ..perennial_shared::manifest::example(&id, &[]) };
+        let there = Fake { has: &["a", "b", "c"], names: &["a", "x", "y"] };
+        let compared = with_manifest(&there, Some(&manifest)).await.expect("all of it is there");
+        assert!(compared.findings.iter().any(|f| f.contains("other neighbours")), "{compared:?}");
+        assert_eq!(is_already(&there, Some(&manifest)).await, None, "somebody may have put it there");
+        let gone = Fake { has: &["a", "b"], names: &["a", "x", "y"] };
+        let error = with_manifest(&gone, Some(&manifest)).await.expect_err("one is gone");
+        assert!(error.to_string().contains("c is missing"), "{error}");
+        let same = Fake { has: &["a", "b", "c"], names: &["a", "b", "c"] };
+        assert!(is_already(&same, Some(&manifest)).await.is_some());
     }
 
     #[test]
@@ -217,7 +311,7 @@ mod tests {
         let expected = sample(&[], Some("12"));
         assert_eq!(judged(&expected, &[], Some("12")), Verdict::Same);
         assert!(matches!(judged(&expected, &[], Some("13")), Verdict::Differs(why) if why.contains("not what it was")));
-        assert!(matches!(judged(&expected, &[], None), Verdict::Differs(why) if why.contains("missing")));
+        assert!(matches!(judge(&expected, &Answer::default()), Verdict::Differs(why) if why.contains("missing")));
     }
 
     #[test]

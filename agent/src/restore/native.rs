@@ -149,9 +149,7 @@ impl Work<'_> {
         let marker = marker.filter(|m| m.backup_id == self.candidate.id);
         let ours = marker.is_some();
         let unfinished = marker.is_some_and(|m| !m.finished);
-        if ours
-            && present == description.collections
-            && compare::with_manifest(self.engine, self.manifest).await.is_ok()
+        if ours && present == description.collections && compare::is_already(self.engine, self.manifest).await.is_some()
         {
             return Ok(if unfinished { Plan::Compare } else { Plan::Nothing });
         }

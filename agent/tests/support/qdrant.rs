@@ -61,7 +61,7 @@ impl QdrantServer {
     /// that; a capture before it counts them as a change.
     pub async fn flushed(&self) {
         if let Runs::Image(_) = self.runs {
-            tokio::time::sleep(Duration::from_secs(6)).await;
+            tokio::time::sleep(Duration::from_secs(8)).await;
         }
     }
 

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::client::{Client, Request};
-use crate::engine::{Answer, Counted, EngineError};
+use crate::engine::{Answer, Counted, EngineError, name_itself};
 
 /// Queries at once: enough to be quick, few enough to leave the engine to its clients.
 const AT_ONCE: usize = 4;
@@ -117,7 +117,10 @@ pub(super) async fn samples(client: &Client, name: &str, each: usize) -> Result<
             continue;
         }
         let vector = searched(&point).and_then(|(name, _)| name);
-        let Answer { ids, digest, .. } = asked(client, name, &point, vector.as_deref(), LIMIT).await?;
+        let Answer { mut ids, itself, digest, .. } = asked(client, name, &point, vector.as_deref(), LIMIT).await?;
+        if itself {
+            name_itself(&mut ids, &id);
+        }
         samples.push(Sample { tenant: None, vector, near_object: id, limit: LIMIT, ids, digest });
     }
     Ok(samples)
@@ -175,13 +178,16 @@ async fn asked(
     let Hits { points } = client.read(Request::post(&path, query)).await?;
     let is_same = |hit: &Hit| vector_of(hit.vector.as_ref(), using) == vector_of(point.vector.as_ref(), using);
     let itself = points.iter().any(|hit| hit.id == point.id || is_same(hit));
-    Ok(Answer { ids: points.iter().map(|hit| id_text(&hit.id)).collect(), itself, digest })
+    let ids = points.iter().map(|hit| id_text(&hit.id)).collect();
+    Ok(Answer { ids, itself, twins: points.iter().all(is_same), digest })
 }
 
 fn vector_of<'a>(vectors: Option<&'a Value>, using: Option<&str>) -> Option<&'a Value> {
-    match using {
-        Some(using) => vectors?.get(using),
-        None => vectors,
+    match (using, vectors?) {
+        (Some(using), named) => named.get(using),
+        // The one without a name, beside others that have one.
+        (None, Value::Object(named)) => named.get(""),
+        (None, vector) => Some(vector),
     }
 }
 

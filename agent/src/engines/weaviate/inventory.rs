@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::client::{Client, Request};
-use crate::engine::{Answer, Counted, EngineError};
+use crate::engine::{Answer, Counted, EngineError, name_itself};
 
 /// Queries at once: enough to be quick, few enough to leave the engine to its clients.
 const AT_ONCE: usize = 4;
@@ -215,7 +215,12 @@ pub(super) async fn samples(client: &Client, name: &str, each: usize) -> Result<
                 digest: None,
             };
             match ask(client, name, &sample).await {
-                Ok(found) => sample.ids = found.ids,
+                Ok(found) => {
+                    sample.ids = found.ids;
+                    if found.itself {
+                        name_itself(&mut sample.ids, &sample.near_object);
+                    }
+                }
                 Err(EngineError::Unexpected { why, .. }) if why.contains("has no vector") => continue,
                 Err(e) => return Err(e),
             }
@@ -275,13 +280,18 @@ pub(super) async fn ask(client: &Client, class: &str, sample: &Sample) -> Result
         || EngineError::Damaged { what: format!("the engine's answer to a search in {class}"), why: data.to_string() };
     let answers = data["Get"][class].as_array().ok_or_else(missing)?;
     let ids = answers.iter().filter_map(|a| a["_additional"]["id"].as_str()).map(Into::into).collect();
-    Ok(Answer { ids, itself: finds(&sample.near_object, answers, sample.limit as usize), digest: None })
+    let itself = finds(&sample.near_object, answers, sample.limit as usize);
+    Ok(Answer { ids, itself, twins: answers.iter().all(is_twin), digest: None })
 }
 
 /// Whether an object is among the answers to a search by its vector, or they are all as near as it would be.
 pub(super) fn finds(id: &str, answers: &[Value], limit: usize) -> bool {
-    let same = |a: &Value| a["_additional"]["distance"].as_f64().is_some_and(|d| d.abs() <= SAME);
-    answers.iter().any(|a| a["_additional"]["id"] == id) || (answers.len() == limit && answers.iter().all(same))
+    answers.iter().any(|a| a["_additional"]["id"] == id) || (answers.len() == limit && answers.iter().all(is_twin))
+}
+
+/// Whether an answer's vector is the one that was searched by.
+fn is_twin(answer: &Value) -> bool {
+    answer["_additional"]["distance"].as_f64().is_some_and(|d| d.abs() <= SAME)
 }
 
 #[cfg(test)]

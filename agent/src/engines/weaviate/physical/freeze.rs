@@ -25,10 +25,15 @@ use crate::engine::EngineError;
 pub(super) const LONGEST: Duration = Duration::from_secs(1);
 /// The threads of a process that is told to stop do so one by one, when they come back from the kernel.
 const STOPPING: Duration = Duration::from_millis(500);
+/// A thread in the kernel, waiting for a slow disk, stops when the disk has answered: a freeze that takes too long is tried again.
+const TRIES: u32 = 3;
+/// The engine's clients go on for so long between two tries.
+const BETWEEN: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_micros(200);
-/// `$1` is the engine. The first line lets it go on after two seconds, the last when the pipe closes.
-const WATCHDOG: &str =
-    "trap '' HUP INT TERM; (sleep 2; kill -CONT $1) </dev/null >/dev/null & echo ready; read -r _; kill -CONT $1";
+/// `$1` is the engine. The first process lets it go on after two seconds, the last when the pipe closes; then nothing must let it go on
+/// later, in the middle of somebody's next freeze.
+const WATCHDOG: &str = "trap '' HUP INT TERM; (sleep 2; kill -CONT $1) </dev/null >/dev/null & later=$!; \
+                        echo ready; read -r _; kill -CONT $1; kill -KILL $later";
 
 /// The engine's process.
 #[derive(Debug)]
@@ -64,16 +69,30 @@ impl Process {
 
     /// Stops it until the value is dropped, or a while at most.
     pub(super) fn freeze(&self) -> Result<Frozen<'_>, EngineError> {
+        for left in (0..TRIES).rev() {
+            if let Some(frozen) = self.freeze_once()? {
+                return Ok(frozen);
+            }
+            if left > 0 {
+                sleep(BETWEEN);
+            }
+        }
+        let time = STOPPING.as_millis();
+        Err(failed(format!("process {} did not stop within {time} ms, {TRIES} times; it goes on", self.id)))
+    }
+
+    /// `None`, and it goes on, if it takes too long to stop.
+    fn freeze_once(&self) -> Result<Option<Frozen<'_>>, EngineError> {
         let watchdog = Watchdog::start(self.id)?;
         let frozen = Frozen { process: self, since: Instant::now(), _watchdog: watchdog };
         self.signal(Signal::STOP)?;
         while !self.stands_still()? {
             if frozen.since.elapsed() > STOPPING {
-                return Err(failed(format!("process {} did not stop within {} ms", self.id, STOPPING.as_millis())));
+                return Ok(None);
             }
             sleep(LOOK);
         }
-        Ok(frozen)
+        Ok(Some(frozen))
     }
 
     /// Lets it go on; one that was not stopped, or that has ended, is fine.
@@ -205,6 +224,16 @@ mod tests {
         process.resume();
         while process.stands_still().expect("looked at") {}
         frozen.thaw().expect_err("somebody let it go on");
+        // What a killed program of ours leaves behind lets it go on at once, and never again.
+        let mut watchdog = Watchdog::start(child.id()).expect("started");
+        process.signal(Signal::STOP).expect("stopped");
+        drop(watchdog.0.stdin.take());
+        watchdog.0.wait().expect("ended");
+        assert!(!process.stands_still().expect("looked at"));
+        process.signal(Signal::STOP).expect("stopped");
+        sleep(Duration::from_millis(2500));
+        assert!(process.stands_still().expect("looked at"), "nobody let it go on");
+        process.resume();
         child.kill().expect("ended");
         child.wait().expect("gone");
         process.freeze().expect_err("there is no such process");
