@@ -129,10 +129,13 @@ pub struct Answer {
     pub digest: Option<String>,
 }
 
-/// Has a sample expect its own object, though a search named only others of the same vector.
-pub fn name_itself(ids: &mut [String], near_object: &str) {
-    let is_named = ids.iter().any(|id| id == near_object);
-    if let Some(last) = ids.last_mut().filter(|_| !is_named) {
-        near_object.clone_into(last);
+impl Answer {
+    /// The neighbours that a sample by this object is to have: the object is one of them, though a search named only others of its vector.
+    pub fn neighbours(mut self, near_object: &str) -> Vec<String> {
+        let stood_in_for = self.itself && !self.ids.iter().any(|id| id == near_object);
+        if let Some(last) = self.ids.last_mut().filter(|_| stood_in_for) {
+            near_object.clone_into(last);
+        }
+        self.ids
     }
 }

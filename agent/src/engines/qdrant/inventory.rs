@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::client::{Client, Request};
-use crate::engine::{Answer, Counted, EngineError, name_itself};
+use crate::engine::{Answer, Counted, EngineError};
 
 /// Queries at once: enough to be quick, few enough to leave the engine to its clients.
 const AT_ONCE: usize = 4;
@@ -117,10 +117,9 @@ pub(super) async fn samples(client: &Client, name: &str, each: usize) -> Result<
             continue;
         }
         let vector = searched(&point).and_then(|(name, _)| name);
-        let Answer { mut ids, itself, digest, .. } = asked(client, name, &point, vector.as_deref(), LIMIT).await?;
-        if itself {
-            name_itself(&mut ids, &id);
-        }
+        let mut answer = asked(client, name, &point, vector.as_deref(), LIMIT).await?;
+        let digest = answer.digest.take();
+        let ids = answer.neighbours(&id);
         samples.push(Sample { tenant: None, vector, near_object: id, limit: LIMIT, ids, digest });
     }
     Ok(samples)

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::client::{Client, Request};
-use crate::engine::{Answer, Counted, EngineError, name_itself};
+use crate::engine::{Answer, Counted, EngineError};
 
 /// Queries at once: enough to be quick, few enough to leave the engine to its clients.
 const AT_ONCE: usize = 4;
@@ -215,12 +215,7 @@ pub(super) async fn samples(client: &Client, name: &str, each: usize) -> Result<
                 digest: None,
             };
             match ask(client, name, &sample).await {
-                Ok(found) => {
-                    sample.ids = found.ids;
-                    if found.itself {
-                        name_itself(&mut sample.ids, &sample.near_object);
-                    }
-                }
+                Ok(found) => sample.ids = found.neighbours(&sample.near_object),
                 Err(EngineError::Unexpected { why, .. }) if why.contains("has no vector") => continue,
                 Err(e) => return Err(e),
             }
