@@ -20,7 +20,7 @@ REDIS_IMAGE := redis:7.2
 
 say = @printf '\n== %s\n' "$(1)"
 
-.PHONY: help demo test lint unit containers e2e bench bench-engines build build-release setup setup-demo setup-lint setup-bench clean-cache
+.PHONY: help demo test lint unit azurite containers e2e bench bench-engines build build-release setup setup-demo setup-lint setup-bench clean-cache
 
 help:
 	@echo 'make demo    a dead Redis instance comes back with its data, then its address (first run: installs and compiles, ~15 min)'
@@ -29,6 +29,7 @@ help:
 	@echo 'make lint    only format, clippy, licences, unused dependencies, Python, shell, templates'
 	@echo 'make unit    only the Rust tests: unit, property, conformance, the agent against real engines'
 	@echo 'make containers  what also runs on the real images of Qdrant and Redis; `make unit` does it where Docker answers'
+	@echo 'make azurite the store conformance suite on the emulator of Azure Blob Storage; `make unit` does it where npm installs it'
 	@echo 'make e2e     only the end-to-end tests on the local cloud'
 	@echo 'make bench   the archive engine beside restic, rclone, s5cmd and shell scripts (~40 min; QUICK=1: ~3 min); docs/benchmarks/'
 	@echo 'make bench-engines  each engine by each method: pauses, seconds and bytes of 100,000 rows (~15 min)'
@@ -79,8 +80,15 @@ lint: setup-lint
 unit: setup
 	$(call say,Rust tests: unit property conformance and the agent against real engines)
 	cargo test --locked --workspace --no-fail-fast
+	@if tests/setup --azurite; then $(MAKE) --no-print-directory azurite; \
+	else echo 'Azurite cannot be installed here: not run on the emulator of Azure Blob Storage (make azurite)'; fi
 	@if docker version >/dev/null 2>&1; then $(MAKE) --no-print-directory containers; \
 	else echo 'no Docker daemon answers here: not run on the real images of Qdrant and Redis (make containers)'; fi
+
+azurite:
+	@tests/setup --azurite
+	$(call say,Rust tests: the store on the emulator of Azure Blob Storage)
+	cargo test --locked -p perennial-shared --test azure -- --ignored
 
 containers: setup
 	$(call say,Rust tests: on the images $(QDRANT_IMAGE) and $(REDIS_IMAGE))

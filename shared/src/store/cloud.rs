@@ -131,7 +131,7 @@ impl CloudStore {
         let (Some(etag), Ok(modified)) = (&found.e_tag, modified) else {
             return Err(StoreError::unavailable(key, &*self.location, "the reply lacks the ETag or the time"));
         };
-        Ok(Meta { key: key.to_owned(), size: found.size, version: Version::new(etag), modified })
+        Ok(Meta { key: key.to_owned(), size: found.size, version: version(etag), modified })
     }
 
     async fn fetch(&self, key: &str) -> Result<(Meta, GetResult), StoreError> {
@@ -154,7 +154,7 @@ impl CloudStore {
         match self.bucket.put_opts(&path, body.clone().into(), options).await {
             Ok(written) => {
                 let lacks = || StoreError::unavailable(key, &*self.location, "the reply to the write lacks the ETag");
-                written.e_tag.map(Version::new).ok_or_else(lacks)
+                written.e_tag.as_deref().map(version).ok_or_else(lacks)
             }
             Err(error) => self.settle(key, &body, self.explain(error, key).await).await,
         }
@@ -194,6 +194,11 @@ impl CloudStore {
         let options = GetOptions { range: Some(GetRange::Bounded(range.clone())), ..GetOptions::default() };
         self.bucket.get_opts(&path, options).await?.bytes().await
     }
+}
+
+/// Azure's listings leave out the quotation marks that its other replies have.
+fn version(etag: &str) -> Version {
+    Version::new(etag.trim_matches('"'))
 }
 
 fn retries() -> RetryConfig {
@@ -275,7 +280,7 @@ impl Store for CloudStore {
     async fn replace(&self, key: &str, body: Bytes, expected: &Version) -> Result<Version, StoreError> {
         // A listing has no generation, so a version is the ETag alone and Google's generation is asked for.
         let found = self.found(key).await?;
-        if found.e_tag.as_deref() != Some(expected.as_str()) {
+        if found.e_tag.as_deref().map(version).as_ref() != Some(expected) {
             let why = format!("it is {} and was expected to be {expected}", found.e_tag.unwrap_or_default());
             return self.settle(key, &body, StoreError::changed(key, &*self.location, why)).await;
         }

@@ -360,9 +360,11 @@ pub async fn parts_come_in_any_order(store: &dyn Store) {
 pub async fn a_part_that_comes_again_replaces_the_first(store: &dyn Store) {
     let body = noise(4, PART + 100);
     let upload = store.upload("parts/again").await.expect("upload");
-    let first = send(&*upload, 1, 0, &body.slice(..PART)).await;
+    let before = send(&*upload, 1, 0, &body.slice(..PART)).await;
     send(&*upload, 2, PART as u64, &noise(5, 300)).await;
-    assert_eq!(send(&*upload, 1, 0, &body.slice(..PART)).await, first);
+    let first = send(&*upload, 1, 0, &body.slice(..PART)).await;
+    // Some stores give every part that comes a name of its own.
+    assert_eq!(first, Part { tag: first.tag.clone(), ..before });
     let last = send(&*upload, 2, PART as u64, &body.slice(PART..)).await;
     let arrived = upload.arrived().await.expect("arrived");
     assert_eq!(arrived, [first.clone(), last.clone()]);

@@ -134,6 +134,18 @@ async fn a_denial_is_not_absence() {
     }
 }
 
+/// Azure lists an `ETag` without the quotation marks that it has in the header of that name.
+#[tokio::test]
+async fn azure_s_listings_and_heads_name_the_same_version() {
+    let properties = "<Last-Modified>Sat, 21 Nov 2026 10:00:00 GMT</Last-Modified><Content-Length>1</Content-Length>\
+        <Content-Type>text/plain</Content-Type><Etag>e</Etag>";
+    let blob = format!("<Blob><Name>docs/a</Name><Properties>{properties}</Properties></Blob>");
+    let listed = format!("<EnumerationResults><Blobs>{blob}</Blobs><NextMarker/></EnumerationResults>");
+    let (_server, store) = azure([Reply::new(200, listed), object("").promising(1)]).await;
+    let found = store.list("").await.expect("listed");
+    assert_eq!(found[0].version, store.head("a").await.expect("found").version);
+}
+
 #[tokio::test]
 async fn a_missing_bucket_is_not_a_missing_object() {
     let missing = || Reply::error(404, "NoSuchKey");
