@@ -29,8 +29,16 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 pub(super) struct Http {
     client: reqwest::Client,
     base: Url,
+    dialect: Dialect,
+}
+
+/// What differs between engines.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Dialect {
     /// What every path begins with.
-    root: &'static [&'static str],
+    pub(super) root: &'static [&'static str],
+    /// What the body of an error says, from whichever of its forms.
+    pub(super) message: fn(&[u8]) -> String,
 }
 
 /// A request, described for sending and for error messages.
@@ -92,12 +100,8 @@ pub(super) struct Answer {
 }
 
 impl Http {
-    /// A connection whose requests carry `key` in a header and whose paths begin with `root`; nothing is sent yet.
-    pub(super) fn new(
-        base: &str,
-        root: &'static [&'static str],
-        key: Option<(HeaderName, String)>,
-    ) -> Result<Self, EngineError> {
+    /// A connection whose requests carry `key` in a header; nothing is sent yet.
+    pub(super) fn new(base: &str, dialect: Dialect, key: Option<(HeaderName, String)>) -> Result<Self, EngineError> {
         let unusable =
             |why: String| EngineError::Unsupported(format!("{base} cannot be used as the engine's address: {why}"));
         let mut headers = HeaderMap::new();
@@ -119,7 +123,7 @@ impl Http {
         if base.cannot_be_a_base() {
             return Err(unusable("it is not an http address".into()));
         }
-        Ok(Self { client, base, root })
+        Ok(Self { client, base, dialect })
     }
 
     /// The engine's address, for messages.
@@ -129,7 +133,7 @@ impl Http {
 
     /// As messages call a request: without the query, which is long and has no news.
     pub(super) fn name(&self, request: &Request<'_>) -> String {
-        let path: Vec<_> = self.root.iter().chain(request.path).copied().collect();
+        let path: Vec<_> = self.dialect.root.iter().chain(request.path).copied().collect();
         format!("{} /{}", request.method, path.join("/"))
     }
 
@@ -137,7 +141,7 @@ impl Http {
     pub(super) fn address(&self, request: &Request<'_>) -> Url {
         let mut url = self.base.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
-            segments.clear().extend(self.root.iter().chain(request.path));
+            segments.clear().extend(self.dialect.root.iter().chain(request.path));
         }
         if !request.query.is_empty() {
             url.query_pairs_mut().extend_pairs(request.query);
@@ -177,14 +181,49 @@ impl Http {
         Ok(Answer { status, retry_after: seconds.map(Duration::from_secs), body })
     }
 
+    /// Sends a read until there is an answer that is worth something, a few times.
+    pub(super) async fn send_again(&self, request: &Request<'_>) -> Result<Answer, EngineError> {
+        again(|| self.send(request)).await
+    }
+
+    /// The answer, if it is a success.
+    pub(super) fn accept(&self, request: &Request<'_>, answer: Answer) -> Result<Answer, EngineError> {
+        if answer.status.is_success() {
+            return Ok(answer);
+        }
+        let (url, why) = (self.url(), self.message(&answer));
+        match answer.status {
+            StatusCode::UNAUTHORIZED => Err(EngineError::Unauthorized { url, why }),
+            StatusCode::FORBIDDEN => Err(EngineError::Forbidden { url, request: self.name(request), why }),
+            StatusCode::SERVICE_UNAVAILABLE => Err(self.not_ready(&answer)),
+            _ => Err(self.odd(request, &answer, &why)),
+        }
+    }
+
+    /// What an error says.
+    pub(super) fn message(&self, answer: &Answer) -> String {
+        (self.dialect.message)(&answer.body)
+    }
+
+    /// The error for an engine that says that it does not serve yet.
+    pub(super) fn not_ready(&self, answer: &Answer) -> EngineError {
+        let why = format!("{} {}", answer.status.as_u16(), self.message(answer)).trim().into();
+        EngineError::NotReady { url: self.url(), why }
+    }
+
+    /// The error for an answer that the caller could not make sense of.
+    pub(super) fn odd(&self, request: &Request<'_>, answer: &Answer, why: &str) -> EngineError {
+        let request = format!("{} of {}", self.name(request), self.url());
+        EngineError::Unexpected { request, status: answer.status.as_u16(), why: why.into() }
+    }
+
     /// The error for a connection that failed.
     pub(super) fn unreachable(&self, error: &reqwest::Error) -> EngineError {
         EngineError::Unreachable { url: self.url(), why: shortest(error) }
     }
 }
 
-/// Sends until there is an answer that is worth something, a few times. For reads only, and for what was refused before it began.
-pub(super) async fn again<F>(send: impl Fn() -> F) -> Result<Answer, EngineError>
+async fn again<F>(send: impl Fn() -> F) -> Result<Answer, EngineError>
 where
     F: Future<Output = Result<Answer, EngineError>> + Send,
 {
@@ -228,7 +267,8 @@ mod tests {
     use super::*;
 
     fn http(key: &str) -> Result<Http, EngineError> {
-        Http::new("http://127.0.0.1:1", &["v1"], Some((HeaderName::from_static("api-key"), key.into())))
+        let dialect = Dialect { root: &["v1"], message: |_| String::new() };
+        Http::new("http://127.0.0.1:1", dialect, Some((HeaderName::from_static("api-key"), key.into())))
     }
 
     #[test]

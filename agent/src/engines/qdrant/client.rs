@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::engine::EngineError;
 pub(super) use crate::engines::http::Request;
-use crate::engines::http::{self, Answer, CONNECT_TIMEOUT, Http, TIMEOUT};
+use crate::engines::http::{self, Answer, CONNECT_TIMEOUT, Dialect, Http, TIMEOUT};
 
 /// Between two pieces of a download.
 const SILENCE: Duration = Duration::from_secs(120);
@@ -30,7 +30,7 @@ impl Client {
     /// A client; nothing is sent yet.
     pub(super) fn new(base: &str, key: Option<&Secret>) -> Result<Self, EngineError> {
         let header = key.map(|key| (HeaderName::from_static("api-key"), key.expose().to_owned()));
-        Ok(Self { http: Http::new(base, &[], header)?, has_key: key.is_some() })
+        Ok(Self { http: Http::new(base, Dialect { root: &[], message }, header)?, has_key: key.is_some() })
     }
 
     /// The same server without a key.
@@ -50,13 +50,13 @@ impl Client {
 
     /// A read that must succeed; what it gives.
     pub(super) async fn read<T: DeserializeOwned>(&self, request: Request<'_>) -> Result<T, EngineError> {
-        let answer = self.send_again(&request).await?;
+        let answer = self.http.send_again(&request).await?;
         self.result(&request, answer)
     }
 
     /// A read of something that may be absent (404).
     pub(super) async fn find<T: DeserializeOwned>(&self, request: Request<'_>) -> Result<Option<T>, EngineError> {
-        let answer = self.send_again(&request).await?;
+        let answer = self.http.send_again(&request).await?;
         if answer.status == StatusCode::NOT_FOUND {
             return Ok(None);
         }
@@ -65,7 +65,7 @@ impl Client {
 
     /// A read of something that is no JSON, or JSON without an envelope.
     pub(super) async fn text(&self, request: Request<'_>) -> Result<String, EngineError> {
-        let answer = self.send_again(&request).await?;
+        let answer = self.http.send_again(&request).await?;
         Ok(String::from_utf8_lossy(&self.accept(&request, answer)?.body).into_owned())
     }
 
@@ -88,7 +88,7 @@ impl Client {
     pub(super) async fn ready(&self) -> Result<(), EngineError> {
         let request = Request::get(&["readyz"]).within(CONNECT_TIMEOUT);
         let answer = self.http.send(&request).await?;
-        if answer.status.is_success() { Ok(()) } else { Err(self.not_ready(&answer)) }
+        if answer.status.is_success() { Ok(()) } else { Err(self.http.not_ready(&answer)) }
     }
 
     /// Begins a request whose answer is not read here: only its status is wanted, or its body is long.
@@ -127,10 +127,6 @@ impl Client {
         self.accept(&request, answer).map(|_| ())
     }
 
-    async fn send_again(&self, request: &Request<'_>) -> Result<Answer, EngineError> {
-        http::again(|| self.http.send(request)).await
-    }
-
     async fn send_once(&self, request: &Request<'_>) -> Result<Answer, EngineError> {
         let answer = self.http.send(request).await?;
         if answer.status != StatusCode::TOO_MANY_REQUESTS {
@@ -147,39 +143,25 @@ impl Client {
         }
         let answer = self.accept(request, answer)?;
         let parsed = serde_json::from_slice::<Envelope<T>>(&answer.body);
-        parsed.map(|e| e.result).map_err(|e| self.odd(request, &answer, &format!("({e})")))
+        parsed.map(|e| e.result).map_err(|e| self.http.odd(request, &answer, &format!("({e})")))
     }
 
     /// The answer, if it is a success.
     fn accept(&self, request: &Request<'_>, answer: Answer) -> Result<Answer, EngineError> {
-        let (url, why) = (self.url(), message(&answer.body));
         match answer.status {
-            status if status.is_success() => Ok(answer),
-            StatusCode::UNAUTHORIZED => Err(EngineError::Unauthorized { url, why }),
-            StatusCode::FORBIDDEN => Err(EngineError::Forbidden { url, request: self.http.name(request), why }),
             StatusCode::SERVICE_UNAVAILABLE if is_in_progress(&answer.body) => {
-                Err(EngineError::Busy { what: "snapshot", id: why })
+                Err(EngineError::Busy { what: "snapshot", id: self.http.message(&answer) })
             }
-            StatusCode::SERVICE_UNAVAILABLE => Err(self.not_ready(&answer)),
             StatusCode::INSUFFICIENT_STORAGE => {
-                Err(self.odd(request, &answer, &format!("{why}; make room on the engine's disk")))
+                let why = format!("{}; make room on the engine's disk", self.http.message(&answer));
+                Err(self.http.odd(request, &answer, &why))
             }
-            _ => Err(self.odd(request, &answer, &why)),
+            _ => self.http.accept(request, answer),
         }
-    }
-
-    fn not_ready(&self, answer: &Answer) -> EngineError {
-        let why = format!("{} {}", answer.status.as_u16(), message(&answer.body)).trim().into();
-        EngineError::NotReady { url: self.url(), why }
     }
 
     fn silent(&self) -> EngineError {
         EngineError::Unreachable { url: self.url(), why: "no answer in time".into() }
-    }
-
-    fn odd(&self, request: &Request<'_>, answer: &Answer, why: &str) -> EngineError {
-        let request = format!("{} of {}", self.http.name(request), self.url());
-        EngineError::Unexpected { request, status: answer.status.as_u16(), why: why.into() }
     }
 }
 

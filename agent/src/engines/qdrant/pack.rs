@@ -255,8 +255,7 @@ mod tests {
     #[test]
     fn an_archive_of_a_real_server_comes_apart_and_together() {
         let recorded = "../tests/qdrant_server/recordings/archives/collection-snapshot.tar.gz";
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(recorded);
-        let unzipped = std::process::Command::new("gzip").arg("-dc").arg(path).output().expect("gzip").stdout;
+        let unzipped = std::process::Command::new("gzip").arg("-dc").arg(recorded).output().expect("gzip").stdout;
         let dir = tempfile::tempdir().expect("a folder");
         let apart = |data: &[u8], folder: &str| {
             let (to, from) = tokio::sync::mpsc::channel(1);

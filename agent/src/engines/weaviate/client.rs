@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::engine::EngineError;
 pub(super) use crate::engines::http::Request;
-use crate::engines::http::{self, Answer, CONNECT_TIMEOUT, Http};
+use crate::engines::http::{self, Answer, CONNECT_TIMEOUT, Dialect, Http};
 
 /// Of what changes something: deleting a large collection, and beginning a restore, which answers only when the engine has prepared it.
 const LONG_TIMEOUT: Duration = Duration::from_secs(300);
@@ -28,7 +28,7 @@ impl Client {
     /// A client; nothing is sent yet.
     pub(super) fn new(base: &str, key: Option<&Secret>) -> Result<Self, EngineError> {
         let header = key.map(|key| (AUTHORIZATION, format!("Bearer {}", key.expose())));
-        Ok(Self { http: Http::new(base, &["v1"], header)? })
+        Ok(Self { http: Http::new(base, Dialect { root: &["v1"], message }, header)? })
     }
 
     /// The engine's address, for messages.
@@ -38,26 +38,26 @@ impl Client {
 
     /// A read that must succeed.
     pub(super) async fn read<T: DeserializeOwned>(&self, request: Request<'_>) -> Result<T, EngineError> {
-        let answer = self.send_again(&request).await?;
-        let answer = self.accept(&request, answer)?;
-        serde_json::from_slice(&answer.body).map_err(|e| self.odd(&request, &answer, &format!("({e})")))
+        let answer = self.http.send_again(&request).await?;
+        let answer = self.http.accept(&request, answer)?;
+        serde_json::from_slice(&answer.body).map_err(|e| self.http.odd(&request, &answer, &format!("({e})")))
     }
 
     /// A read of something that may be absent (404).
     pub(super) async fn find<T: DeserializeOwned>(&self, request: Request<'_>) -> Result<Option<T>, EngineError> {
-        let answer = self.send_again(&request).await?;
+        let answer = self.http.send_again(&request).await?;
         if answer.status == StatusCode::NOT_FOUND {
             return Ok(None);
         }
-        let answer = self.accept(&request, answer)?;
-        serde_json::from_slice(&answer.body).map(Some).map_err(|e| self.odd(&request, &answer, &format!("({e})")))
+        let answer = self.http.accept(&request, answer)?;
+        serde_json::from_slice(&answer.body).map(Some).map_err(|e| self.http.odd(&request, &answer, &format!("({e})")))
     }
 
     /// A change that must succeed; sent once.
     pub(super) async fn change(&self, request: Request<'_>) -> Result<(), EngineError> {
         let request = request.within(LONG_TIMEOUT);
         let answer = self.http.send(&request).await?;
-        self.accept(&request, answer).map(|_| ())
+        self.http.accept(&request, answer).map(|_| ())
     }
 
     /// A change whose refusal (422, 404, 500) the caller reads; sent once. Gives back 2xx and these.
@@ -66,19 +66,19 @@ impl Client {
         let answer = self.http.send(&request).await?;
         match answer.status {
             StatusCode::UNPROCESSABLE_ENTITY | StatusCode::NOT_FOUND | StatusCode::INTERNAL_SERVER_ERROR => Ok(answer),
-            _ => self.accept(&request, answer),
+            _ => self.http.accept(&request, answer),
         }
     }
 
     /// A GraphQL query, which is always a read. GraphQL answers 200 to a failed query and has the errors inside.
     pub(super) async fn graphql(&self, query: &str) -> Result<Value, EngineError> {
         let request = Request::post(&["graphql"], json!({ "query": query })).within(LONG_TIMEOUT);
-        let answer = self.send_again(&request).await?;
-        let answer = self.accept(&request, answer)?;
+        let answer = self.http.send_again(&request).await?;
+        let answer = self.http.accept(&request, answer)?;
         let mut value: Value =
-            serde_json::from_slice(&answer.body).map_err(|e| self.odd(&request, &answer, &format!("({e})")))?;
+            serde_json::from_slice(&answer.body).map_err(|e| self.http.odd(&request, &answer, &format!("({e})")))?;
         if let Some(why) = first_message(&value["errors"]) {
-            return Err(self.odd(&request, &answer, &why));
+            return Err(self.http.odd(&request, &answer, &why));
         }
         Ok(value["data"].take())
     }
@@ -87,35 +87,7 @@ impl Client {
     pub(super) async fn ready(&self) -> Result<(), EngineError> {
         let request = Request::get(&[".well-known", "ready"]).within(CONNECT_TIMEOUT);
         let answer = self.http.send(&request).await?;
-        if answer.status.is_success() { Ok(()) } else { Err(self.not_ready(&answer)) }
-    }
-
-    async fn send_again(&self, request: &Request<'_>) -> Result<Answer, EngineError> {
-        http::again(|| self.http.send(request)).await
-    }
-
-    /// The answer, if it is a success.
-    fn accept(&self, request: &Request<'_>, answer: Answer) -> Result<Answer, EngineError> {
-        let (url, why) = (self.url(), message(&answer.body));
-        match answer.status {
-            status if status.is_success() => Ok(answer),
-            StatusCode::UNAUTHORIZED => Err(EngineError::Unauthorized { url, why }),
-            StatusCode::FORBIDDEN => Err(EngineError::Forbidden { url, request: self.http.name(request), why }),
-            StatusCode::SERVICE_UNAVAILABLE => Err(self.not_ready(&answer)),
-            _ => Err(self.odd(request, &answer, &why)),
-        }
-    }
-
-    fn not_ready(&self, answer: &Answer) -> EngineError {
-        EngineError::NotReady {
-            url: self.url(),
-            why: format!("{} {}", answer.status.as_u16(), message(&answer.body)).trim().into(),
-        }
-    }
-
-    fn odd(&self, request: &Request<'_>, answer: &Answer, why: &str) -> EngineError {
-        let request = format!("{} of {}", self.http.name(request), self.url());
-        EngineError::Unexpected { request, status: answer.status.as_u16(), why: why.into() }
+        if answer.status.is_success() { Ok(()) } else { Err(self.http.not_ready(&answer)) }
     }
 
     /// An error about an answer that the caller could not make sense of.

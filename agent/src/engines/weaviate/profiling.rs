@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::client::message;
 use crate::engine::EngineError;
-use crate::engines::http::{Http, Request};
+use crate::engines::http::{Dialect, Http, Request};
 
 /// Where Weaviate has it unless `GO_PROFILING_PORT` says otherwise.
 const PORT: u16 = 6060;
@@ -48,7 +48,7 @@ impl Profiling {
     pub(super) fn new(given: Option<&str>, engine: &str) -> Result<Self, EngineError> {
         let usual = given.is_none().then(|| beside(engine)).flatten();
         let url = given.or(usual.as_deref()).unwrap_or(engine);
-        Ok(Self { http: Http::new(url, &["debug"], None)? })
+        Ok(Self { http: Http::new(url, Dialect { root: &["debug"], message }, None)? })
     }
 
     /// Has an index begin to be made good. The engine goes through the shard's objects by itself, and queues what it indexes.
@@ -60,7 +60,7 @@ impl Profiling {
         let query = [("collection", index.collection), ("shard", index.shard), ("vector", index.vector)];
         let request = Request::post(&path, Value::Null).query(&query).within(TIMEOUT);
         let answer = self.http.send(&request).await.map_err(closed)?;
-        let why = message(&answer.body);
+        let why = self.http.message(&answer);
         match answer.status {
             status if status.is_success() => Ok(()),
             StatusCode::NOT_IMPLEMENTED => {
@@ -71,10 +71,7 @@ impl Profiling {
                 let why = format!("the engine runs without DEBUG_ENDPOINTS_ENABLED=true (404 at {})", self.http.url());
                 Err(EngineError::Unsupported(why))
             }
-            status => {
-                let request = format!("{} of {}", self.http.name(&request), self.http.url());
-                Err(EngineError::Unexpected { request, status: status.as_u16(), why })
-            }
+            _ => Err(self.http.odd(&request, &answer, &why)),
         }
     }
 
