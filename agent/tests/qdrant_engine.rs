@@ -284,7 +284,7 @@ async fn only_snapshots_of_ours_are_removed() {
 #[tokio::test]
 async fn a_snapshot_of_a_real_server_is_made_again_and_accepted() {
     let server = QdrantServer::ready().await;
-    let recorded = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/qdrant_server/recordings/archives");
+    let recorded = Path::new("../tests/qdrant_server/recordings/archives");
     let backup = tempfile::tempdir().expect("a folder");
     let collection = backup.path().join("collections/real");
     let snapshot = collection.join("snapshot");

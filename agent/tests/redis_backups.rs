@@ -276,11 +276,11 @@ async fn a_restore_that_differs_is_taken_back() {
         client.fill("later", 0..100).await;
         let before = client.digest().await;
 
-        // Somebody deletes keys as soon as the restored server is up.
+        // Somebody deletes keys as soon as the restored server has loaded its data.
         let start = server.folder().join("start");
         let cli = support::installed("redis-cli");
         let script = format!(
-            "{}\nuntil {} -u {} -a {PASSWORD} DEL $(seq -f k%g 0 99) >/dev/null 2>&1; do sleep 0.05; done\n",
+            "{}\nuntil {} -e -u {} -a {PASSWORD} DEL $(seq -f k%g 0 99) >/dev/null 2>&1; do sleep 0.05; done\n",
             std::fs::read_to_string(&start).expect("read"),
             cli.display(),
             server.url()

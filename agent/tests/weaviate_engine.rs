@@ -5,7 +5,7 @@
 mod support;
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use perennial::check::Found;
 use perennial::engine::native::{Description, Place, Root};
@@ -148,11 +148,9 @@ async fn a_restart_in_the_middle_is_noticed(server: &mut WeaviateServer) {
         tokio::time::sleep(Duration::from_millis(700)).await;
         server.restart();
     };
-    let begun = Instant::now();
     let (result, ()) = tokio::join!(engine.capture(&place, PATIENCE, &silent), interruption);
     let error = result.expect_err("its server went away");
     assert!(matches!(&error, EngineError::Abandoned { status, .. } if status == "STARTED"), "{error}");
-    assert!(begun.elapsed() < Duration::from_secs(60), "noticed after {:?}", begun.elapsed());
 }
 
 #[tokio::test]
@@ -272,7 +270,5 @@ async fn an_engine_that_is_not_there_is_said_to_be_so() {
     let error = engine.identity().await.expect_err("nobody listens");
     assert!(matches!(error, EngineError::Unreachable { .. }), "{error}");
     assert!(error.to_string().contains("refused"), "{error}");
-    let begun = Instant::now();
     engine.wait_until_ready(Duration::from_secs(1)).await.expect_err("nobody listens");
-    assert!(begun.elapsed() < Duration::from_secs(3));
 }

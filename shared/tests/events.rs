@@ -1,14 +1,12 @@
 //! Every event in `events/`, as AWS sends it, is read as what it is.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use perennial_shared::event::Event;
 use serde_json::{Value, json};
 
 fn events() -> Vec<(String, Value)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../events");
-    let files = std::fs::read_dir(&folder).expect("the folder of events").map(|f| f.expect("an entry").path());
+    let files = std::fs::read_dir("../events").expect("the folder of events").map(|f| f.expect("an entry").path());
     let json = files.filter(|p| p.extension().is_some_and(|e| e == "json"));
     json.map(|path| {
         let name = path.file_stem().expect("a name").to_string_lossy().into_owned();

@@ -241,7 +241,7 @@ fn ours(folder: &Path, port: u16, key: Option<&str>) -> Server {
     if let Some(key) = key {
         command.args(["--api-key-env", KEY_VARIABLE]).env(KEY_VARIABLE, key);
     }
-    command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests"));
+    command.current_dir("../tests");
     Server::start(&mut command, &folder.join("qdrant.log"))
 }
 

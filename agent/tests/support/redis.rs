@@ -8,12 +8,15 @@ use perennial::engine::Engine;
 use perennial::engines::redis::{Options, Redis};
 use perennial_shared::secret::Secret;
 use perennial_shared::settings::Method;
+use redis::AsyncConnectionConfig;
 
 use super::scripted::Scripted;
 use super::{free_ports, installed};
 
 /// The password of the default user.
 pub const PASSWORD: &str = "test-password";
+/// For one answer, on a busy machine; the library's own half second is too short.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A Redis with its own data folder. It does not outlive its test.
 #[derive(Debug)]
@@ -124,7 +127,9 @@ impl Client {
     /// A client of the server at this address, if it answers.
     pub async fn of(url: &str) -> Option<Self> {
         let client = redis::Client::open(url).expect("an address");
-        let connection = client.get_multiplexed_async_connection().await.ok()?;
+        let patient =
+            AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE)).set_connection_timeout(Some(PATIENCE));
+        let connection = client.get_multiplexed_async_connection_with_config(&patient).await.ok()?;
         let mut client = Self { connection };
         // A server that is starting to load its data takes connections and refuses this.
         client.try_say(&["AUTH", PASSWORD]).await.ok()?;

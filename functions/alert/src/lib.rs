@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     fn told(file: &str) -> Vec<Alert> {
-        let path = format!("{}/../../events/{file}.json", env!("CARGO_MANIFEST_DIR"));
+        let path = format!("../../events/{file}.json");
         let text = std::fs::read_to_string(&path).expect(&path);
         let event = Event::parse(&serde_json::from_str(&text).expect("JSON")).expect("a known event");
         alerts("docs", &event, "2026-11-21T11:00:00Z".parse().expect("a time"))
