@@ -3,13 +3,13 @@
 //! | file | holds |
 //! |---|---|
 //! | `lock` | held by the one command that changes something; the system lets go of it when the process ends |
-//! | `restore.json` | the last restore: which backup, and whether it was finished |
+//! | `restore.json` | the last restore: which backup, and how far it came |
 //! | `capture.json` | what the engine wants to know of the last capture that was published |
 //! | `uploads.json` | the uploads of a backup that is being made |
 //! | `redis.json` | what a Redis said of its data folder, while a restore goes on |
 //!
-//! `restore.json` is written before anything is put into the engine, whole or not at all. So after a crash the next restore
-//! knows that the collections it finds are the remains of its own and may be removed.
+//! `restore.json` is written before anything of the engine's is changed, whole or not at all. So after a crash the next restore
+//! knows whether what it finds are the remains of its own, which may be removed, or somebody's data.
 
 pub mod uploads;
 
@@ -49,8 +49,20 @@ pub struct RestoreMarker {
     pub engine: String,
     /// The collections that it puts in place.
     pub collections: Vec<String>,
-    /// Whether it was finished and compared.
-    pub finished: bool,
+    /// How far it came.
+    pub reached: Reached,
+}
+
+/// How far a restore came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reached {
+    /// Nothing came into the engine yet: what it holds is what it held.
+    Begun,
+    /// The backup was coming into the engine, in the place of what it held.
+    Changing,
+    /// It was compared, and is what the engine serves.
+    Finished,
 }
 
 impl State {
@@ -179,7 +191,7 @@ mod tests {
             parent: "backups/".into(),
             engine: "x".into(),
             collections: vec!["Doc".into()],
-            finished: false,
+            reached: Reached::Begun,
         };
         state.remember(&marker).expect("written");
         assert_eq!(state.last_restore(), Ok(Some(marker)));

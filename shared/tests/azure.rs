@@ -1,21 +1,19 @@
 //! The conformance suite against Azurite, Microsoft's emulator of Azure Blob Storage: `make azurite` installs it and runs this.
 
-use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+mod support;
+
+use std::process::Command;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use object_store::ClientOptions;
 use object_store::azure::{AzureAccessKey, AzureAuthorizer, AzureCredential, MicrosoftAzure, MicrosoftAzureBuilder};
 use object_store::client::{HttpConnector, HttpRequest, HttpRequestBody, ReqwestConnector};
 use perennial_shared::store::cloud::CloudStore;
 use perennial_shared::store::{Store, StoreError, conformance};
+use support::{Server, installed};
 
 const ACCOUNT: &str = "perennial";
 const KEY: &str = "bm90IGEgc2VjcmV0";
-/// It is a Node program.
-const STARTING: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 #[ignore = "needs Azurite: make azurite"]
@@ -42,31 +40,22 @@ async fn azure_conforms() {
 }
 
 struct Azurite {
-    process: Child,
-    port: u16,
+    server: Server,
 }
 
 impl Azurite {
     fn start() -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
-        let mut process = Command::new(installed())
-            .args(["--inMemoryPersistence", "--silent", "--disableTelemetry", "--blobPort", &port.to_string()])
-            .env("AZURITE_ACCOUNTS", format!("{ACCOUNT}:{KEY}"))
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("azurite-blob starts");
-        let deadline = Instant::now() + STARTING;
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            let ended = process.try_wait().expect("its state");
-            assert!(ended.is_none(), "azurite-blob ended: {ended:?}");
-            assert!(Instant::now() < deadline, "azurite-blob does not listen on port {port}");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        Self { process, port }
+        let server = Server::start(|port| {
+            let mut command = Command::new(installed("azurite-blob", " --azurite"));
+            command.args(["--inMemoryPersistence", "--silent", "--disableTelemetry", "--blobPort", &port.to_string()]);
+            command.env("AZURITE_ACCOUNTS", format!("{ACCOUNT}:{KEY}"));
+            command
+        });
+        Self { server }
     }
 
     fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}/{ACCOUNT}", self.port)
+        format!("http://127.0.0.1:{}/{ACCOUNT}", self.server.port)
     }
 
     fn store(&self, container: &str, prefix: &str, key: &str) -> CloudStore {
@@ -88,20 +77,4 @@ impl Azurite {
         let reply = client.execute(request).await.expect("a reply");
         assert_eq!(reply.status().as_u16(), 201, "{reply:?}");
     }
-}
-
-impl Drop for Azurite {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn installed() -> PathBuf {
-    let set = |name| std::env::var_os(name).map(PathBuf::from);
-    let caches = || set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
-    let cache = set("PERENNIAL_CACHE").or_else(|| caches().map(|caches| caches.join("perennial")));
-    let program = cache.expect("HOME is set").join("bin/azurite-blob");
-    assert!(program.is_file(), "{} is not installed; run `tests/setup --azurite` first", program.display());
-    program
 }

@@ -1,10 +1,10 @@
 //! The conformance suite against every store: memory, a folder, and S3 on a real server.
 
-use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+mod support;
+
+use std::process::Command;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_s3::config::{Builder, Credentials, SharedCredentialsProvider};
@@ -14,6 +14,7 @@ use perennial_shared::store::folder::FolderStore;
 use perennial_shared::store::memory::MemoryStore;
 use perennial_shared::store::s3::{S3Options, S3Store};
 use perennial_shared::store::{Store, StoreError, Version, conformance};
+use support::{Server, installed};
 
 #[tokio::test]
 async fn memory_conforms() {
@@ -167,8 +168,7 @@ async fn a_folder_cannot_have_an_object_inside_an_object() {
 
 /// A versitygw of our own, gone with its data when this is dropped.
 struct S3Server {
-    process: Child,
-    port: u16,
+    server: Server,
     _data: tempfile::TempDir,
 }
 
@@ -178,27 +178,13 @@ impl S3Server {
 
     fn start() -> Self {
         let data = tempfile::tempdir().expect("a folder");
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
-        let process = Command::new(versitygw())
-            .args(["--port", &format!("127.0.0.1:{port}"), "--quiet", "posix"])
-            .arg(data.path())
-            .envs([("ROOT_ACCESS_KEY_ID", Self::ACCESS), ("ROOT_SECRET_ACCESS_KEY", Self::SECRET)])
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("versitygw starts");
-        let mut server = Self { process, port, _data: data };
-        server.wait();
-        server
-    }
-
-    fn wait(&mut self) {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            let ended = self.process.try_wait().expect("its state");
-            assert!(ended.is_none(), "versitygw ended: {ended:?}");
-            assert!(Instant::now() < deadline, "versitygw does not listen on port {} after 20 s", self.port);
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        let server = Server::start(|port| {
+            let mut command = Command::new(installed("versitygw", ""));
+            command.args(["--port", &format!("127.0.0.1:{port}"), "--quiet", "posix"]).arg(data.path());
+            command.envs([("ROOT_ACCESS_KEY_ID", Self::ACCESS), ("ROOT_SECRET_ACCESS_KEY", Self::SECRET)]);
+            command
+        });
+        Self { server, _data: data }
     }
 
     fn aws(&self) -> SdkConfig {
@@ -207,7 +193,7 @@ impl S3Server {
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new("us-east-1"))
             .credentials_provider(SharedCredentialsProvider::new(credentials))
-            .endpoint_url(format!("http://127.0.0.1:{}", self.port))
+            .endpoint_url(format!("http://127.0.0.1:{}", self.server.port))
             .build()
     }
 
@@ -215,22 +201,4 @@ impl S3Server {
         let client = aws_sdk_s3::Client::from_conf(Builder::from(&self.aws()).force_path_style(true).build());
         client.create_bucket().bucket(name).send().await.expect("a bucket");
     }
-}
-
-impl Drop for S3Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn versitygw() -> PathBuf {
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let cache = || {
-        let caches = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
-        set("PERENNIAL_CACHE").or_else(|| caches.map(|caches| caches.join("perennial"))).expect("HOME is set")
-    };
-    let binary = set("PERENNIAL_VERSITYGW").unwrap_or_else(|| cache().join("bin/versitygw"));
-    assert!(binary.is_file(), "there is no S3 server at {}: run tests/setup", binary.display());
-    binary
 }

@@ -77,6 +77,8 @@ struct Caught {
     identity: Option<Identity>,
     collections: Vec<manifest::Collection>,
     findings: Vec<String>,
+    /// What got objects although the engine was told to refuse writes.
+    grown: Vec<String>,
 }
 
 impl Work<'_> {
@@ -88,10 +90,10 @@ impl Work<'_> {
         let (decision, parent) = self.decide(&pointer).await?;
         failpoint::reach("backup-before-capture");
         let made = self.caught_and_archived(generation, &decision, parent).await;
-        // The data must be let go of whatever became of the backup; if both fail, the backup's failure is the telling one.
+        // The data must be let go of whatever became of the backup; if both fail, the backup's failure is the telling one. A backup
+        // that is complete is published even so: what is left over is the next capture's first task.
         let released = self.files.release().await;
         let (manifest, caught, mut findings) = made?;
-        released?;
         let (engine_version, host_name) =
             caught.identity.map_or_else(Default::default, |identity| (identity.version, identity.host_name));
         let (collections, method) = (caught.collections, caught.files.method.unwrap_or(self.context.target.method));
@@ -104,6 +106,16 @@ impl Work<'_> {
         Uploads::forget(&state)?;
         if let Some(remember) = caught.files.remember {
             state.remember_capture(&manifest.backup_id, &remember)?;
+        }
+        // What is wrong now is wrong beside a backup that is there.
+        let but = |failure: Failure| {
+            let message = format!("backup {} was published, but {}", manifest.backup_id, failure.message);
+            Failure { message, ..failure }
+        };
+        released.map_err(|e| but(Failure::from(e)))?;
+        if !caught.grown.is_empty() {
+            let message = format!("{} got objects although writes were refused; take another", caught.grown.join(", "));
+            return Err(but(Failure::new(Exit::Failed, "WritesGoOn", message)));
         }
         Ok(Made { manifest, findings })
     }
@@ -125,13 +137,13 @@ impl Work<'_> {
         let Some(engine) = self.engine else {
             let at = Timestamp::now();
             let files = self.capture(parent).await?;
-            return Ok(Caught { at, files, identity: None, collections: vec![], findings: vec![] });
+            return Ok(Caught { at, files, identity: None, collections: vec![], findings: vec![], grown: vec![] });
         };
         let ready = engine.wait_until_ready(READY.min(self.time_left()));
         alive(self.watch, "waiting for the engine", ready).await?;
         let identity = engine.identity().await?;
-        let is_final = self.wish.reason == Reason::Final;
-        if is_final && engine.can_refuse_writes() {
+        let refuses = self.wish.reason == Reason::Final && engine.can_refuse_writes();
+        if refuses {
             engine.refuse_writes().await?;
         }
         let before = alive(self.watch, "counting and taking samples", inventory::take(engine)).await?;
@@ -139,10 +151,12 @@ impl Work<'_> {
         let mut churn = inventory::churn(&before);
         let files = churn.during(engine, self.capture(parent)).await?;
         let collections = alive(self.watch, "counting again", inventory::again(engine, before, churn)).await?;
+        let grown = collections.iter().filter(|c| refuses && c.count_after > c.count_before).map(|c| c.name.clone());
+        let grown = grown.collect();
         let (collections, mut findings) = inventory::reconcile(collections, &files.collections, self.wish.reason)?;
         findings.extend(files.findings.iter().cloned());
         findings.extend(files.paused.map(|p| format!("the engine stood still for {:.1} ms", p.as_secs_f64() * 1000.0)));
-        Ok(Caught { at, files, identity: Some(identity), collections, findings })
+        Ok(Caught { at, files, identity: Some(identity), collections, findings, grown })
     }
 
     async fn capture(&self, parent: Option<&Manifest>) -> Result<CapturedFiles, Failure> {

@@ -36,6 +36,13 @@ pub trait FileBackup: Send + Sync {
     /// Everything that would make an install fail or lie, found out before something is changed; what a person should know.
     async fn check_install(&self, manifest: &Manifest) -> Result<Vec<String>, EngineError>;
 
+    /// Whether an earlier [`FileBackup::install`] of the restore called `tag` put all of `staged` in place, so that the engine holds what it
+    /// brought or what was made of that since.
+    fn is_in_place(&self, tag: &str, staged: &Path) -> Result<bool, EngineError> {
+        let _ = tag;
+        Ok(!staged.exists())
+    }
+
     /// Makes the staged files the engine's, and waits until it answers with them. What was there before is kept.
     async fn install(&self, wish: &InstallWish<'_>) -> Result<Installed, EngineError>;
 
@@ -49,8 +56,8 @@ pub trait FileBackup: Send + Sync {
     /// Keeps what was installed and forgets what was there before; what a person should know.
     async fn commit(&self, installed: &Installed) -> Result<Vec<String>, EngineError>;
 
-    /// Puts back what was there before.
-    async fn take_back(&self, installed: &Installed) -> Result<(), EngineError>;
+    /// Puts back what was there before; whether it is, or nothing was kept.
+    async fn take_back(&self, installed: &Installed) -> Result<bool, EngineError>;
 }
 
 /// What a capture is asked to be.

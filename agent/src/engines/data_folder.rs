@@ -71,15 +71,15 @@ impl DataFolder {
         self.blocking(self.places(tag)?, swap::forget_old).await
     }
 
-    /// Puts back what was there before, where it is still kept.
-    pub async fn take_back(&self, tag: &str, patience: Duration) -> Result<(), EngineError> {
+    /// Puts back what was there before, where it is still kept; whether it was.
+    pub async fn take_back(&self, tag: &str, patience: Duration) -> Result<bool, EngineError> {
         let places = self.places(tag)?;
         if !places.old.exists() {
-            return Ok(());
+            return Ok(false);
         }
         self.stop(patience).await?;
         self.blocking(places, swap::undo).await?;
-        service::start(&self.service, patience).await
+        service::start(&self.service, patience).await.map(|()| true)
     }
 
     /// Stops the engine. One that is gone although stopping it failed is started again: nobody else would.

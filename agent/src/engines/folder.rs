@@ -90,7 +90,7 @@ impl FileBackup for Folder {
     }
 
     /// Nothing compares a folder whose service is not known, so nothing is ever taken back.
-    async fn take_back(&self, _: &Installed) -> Result<(), EngineError> {
-        Ok(())
+    async fn take_back(&self, _: &Installed) -> Result<bool, EngineError> {
+        Ok(false)
     }
 }

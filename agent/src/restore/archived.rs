@@ -22,7 +22,7 @@ use crate::engine::{Engine, FileBackup, Step};
 use crate::engines::folder::Folder;
 use crate::failpoint;
 use crate::failure::{Exit, Failure};
-use crate::state::{RestoreMarker, State};
+use crate::state::{Reached, RestoreMarker, State};
 use crate::units::bytes;
 use crate::watch::{Progress, Watch, alive};
 
@@ -84,6 +84,18 @@ fn tag(id: &str, include: &[String]) -> String {
     format!("{id}-{}", &selection[..8])
 }
 
+/// What an earlier run of the same restore left.
+enum Earlier {
+    /// Nothing: what is there is somebody's data.
+    Nothing,
+    /// A part, or all of it unproved. Nobody can have used it.
+    Half,
+    /// All of it, as the backup says.
+    Whole(Compared),
+    /// All of it once; it was written to since.
+    InUse,
+}
+
 struct Work<'a> {
     context: &'a Context,
     /// Absent where nobody can be asked: a folder of files.
@@ -103,10 +115,12 @@ impl Work<'_> {
     /// Whether it was there already, and what a person should know.
     async fn run(&self) -> Result<(bool, Vec<String>), Failure> {
         self.is_for_this_engine()?;
-        if let Some(findings) = self.there_already().await? {
-            return Ok((true, findings));
+        let earlier = self.earlier().await?;
+        match &earlier {
+            Earlier::Whole(compared) => return Ok((true, self.ended(compared).await?)),
+            Earlier::Half => {}
+            Earlier::Nothing | Earlier::InUse => self.may_replace().await?,
         }
-        self.may_replace().await?;
         let mut findings = self.files.check_install(self.manifest).await?;
         let request = self.request().await?;
         if self.wish.dry_run {
@@ -118,14 +132,23 @@ impl Work<'_> {
             findings
                 .push("this backup is not encrypted, although the settings ask for it: is it from before that?".into());
         }
-        self.remember(false)?;
+        match earlier {
+            // What that run kept is older than what was made of its work since.
+            Earlier::InUse => {
+                findings.extend(self.files.commit(&self.unfinished()).await?);
+                self.remember(Reached::Begun)?;
+            }
+            Earlier::Half => {}
+            Earlier::Nothing | Earlier::Whole(_) => self.remember(Reached::Begun)?,
+        }
         failpoint::reach("restore-remembered");
         let begun = Instant::now();
         self.told(&request, staging::stage(&request)).await?;
         failpoint::reach("restore-staged");
         findings.push(brought(&request.progress, begun.elapsed()));
+        self.remember(Reached::Changing)?;
         findings.extend(self.install().await?);
-        self.remember(true)?;
+        self.remember(Reached::Finished)?;
         failpoint::reach("restore-finished");
         Ok((false, findings))
     }
@@ -139,31 +162,58 @@ impl Work<'_> {
         Err(Failure::new(Exit::Refused, "OtherEngine", message))
     }
 
-    /// Compares what an earlier run of this restore may have left in the engine. If it is the backup, only the end of that run is made up for.
-    async fn there_already(&self) -> Result<Option<Vec<String>>, Failure> {
-        let Some(engine) = self.engine else { return Ok(None) };
-        let marker = self.marker()?;
-        let patience = if self.wish.replace || marker.is_some() { LOOK } else { READY }.min(self.time_left());
+    /// Looks at what an earlier run left, and at the engine. An engine that is to be replaced need not serve, nor one that an earlier run
+    /// stopped.
+    async fn earlier(&self) -> Result<Earlier, Failure> {
+        let reached = self.marker()?.map(|m| m.reached);
+        let changing = reached == Some(Reached::Changing);
+        let Some(engine) = self.engine else {
+            return Ok(if changing { Earlier::Half } else { Earlier::Nothing });
+        };
+        let may_be_down = self.wish.replace || changing;
+        let patience = if may_be_down { LOOK } else { READY }.min(self.time_left());
         let ready = alive(self.watch, "waiting for the engine", engine.wait_until_ready(patience)).await;
-        match (ready, &marker) {
-            // What is to be replaced need not serve, nor what an earlier run stopped.
-            (Err(_), Some(_)) => return Ok(None),
-            (Err(_), None) if self.wish.replace => return Ok(None),
-            (ready, _) => ready?,
+        if !may_be_down {
+            ready?;
+        } else if ready.is_err() {
+            return Ok(if changing { Earlier::Half } else { Earlier::Nothing });
         }
-        if marker.is_none() {
-            return Ok(None);
+        match reached {
+            Some(Reached::Changing) if !self.files.is_in_place(&self.tag, &self.staging)? => Ok(Earlier::Half),
+            Some(Reached::Changing) => self.judged(engine).await,
+            // It may have been changed where nobody looks: who says `--replace` gets the backup's.
+            Some(Reached::Finished) if !self.wish.replace => {
+                let compared = compare::is_already(engine, Some(self.manifest)).await;
+                Ok(compared.map_or(Earlier::Nothing, Earlier::Whole))
+            }
+            _ => Ok(Earlier::Nothing),
         }
-        let Some(compared) = compare::is_already(engine, Some(self.manifest)).await else { return Ok(None) };
+    }
+
+    /// What became of a restore that was put in place and not proved.
+    async fn judged(&self, engine: &dyn Engine) -> Result<Earlier, Failure> {
+        if let Some(compared) = compare::is_already(engine, Some(self.manifest)).await {
+            return Ok(Earlier::Whole(compared));
+        }
+        let untouched = compare::are_remains(engine, Some(self.manifest)).await?;
+        Ok(if untouched { Earlier::Half } else { Earlier::InUse })
+    }
+
+    /// Makes up for the end of an earlier run.
+    async fn ended(&self, compared: &Compared) -> Result<Vec<String>, Failure> {
         let mut findings = vec!["the backup was in the engine already".to_owned()];
-        findings.extend(compared.findings);
+        findings.extend(compared.findings.iter().cloned());
         if !self.wish.dry_run {
-            let installed = Installed { tag: self.tag.clone(), ..Installed::default() };
             findings.extend(self.mend().await);
-            findings.extend(self.files.commit(&installed).await?);
-            self.remember(true)?;
+            findings.extend(self.files.commit(&self.unfinished()).await?);
+            self.remember(Reached::Finished)?;
         }
-        Ok(Some(findings))
+        Ok(findings)
+    }
+
+    /// An install of which only the tag is known.
+    fn unfinished(&self) -> Installed {
+        Installed { tag: self.tag.clone(), ..Installed::default() }
     }
 
     /// The marker of an earlier run of this restore here.
@@ -191,8 +241,7 @@ impl Work<'_> {
 
     /// Data that somebody may want is replaced only when that was said.
     async fn may_replace(&self) -> Result<(), Failure> {
-        let interrupted = self.marker()?.is_some_and(|m| !m.finished);
-        if self.wish.replace || interrupted {
+        if self.wish.replace {
             return Ok(());
         }
         let found = match (self.engine, self.files.local().await) {
@@ -225,8 +274,7 @@ impl Work<'_> {
         let installed = match installing {
             Ok(installed) => installed,
             Err(e) => {
-                let unfinished = Installed { tag: self.tag.clone(), ..Installed::default() };
-                return Err(self.taken_back(&unfinished, e.into()).await);
+                return Err(self.taken_back(&self.unfinished(), e.into()).await);
             }
         };
         failpoint::reach("restore-installed");
@@ -264,7 +312,12 @@ impl Work<'_> {
     }
 
     async fn taken_back(&self, installed: &Installed, why: Failure) -> Failure {
-        let taking = self.files.take_back(installed);
+        let taking = async {
+            if self.files.take_back(installed).await? {
+                self.remember(Reached::Begun)?;
+            }
+            Ok::<_, Failure>(())
+        };
         match alive(self.watch, "putting back what was there before", taking).await {
             Ok(()) => why,
             Err(e) => {
@@ -360,13 +413,13 @@ impl Work<'_> {
         }
     }
 
-    fn remember(&self, finished: bool) -> Result<(), Failure> {
+    fn remember(&self, reached: Reached) -> Result<(), Failure> {
         self.state.remember(&RestoreMarker {
             backup_id: self.manifest.backup_id.clone(),
             parent: "backups/".into(),
             engine: self.engine_name(),
             collections: self.manifest.collections.iter().map(|c| c.name.clone()).collect(),
-            finished,
+            reached,
         })
     }
 }

@@ -16,7 +16,7 @@ use crate::engine::native::{Description, Place};
 use crate::engine::{Engine, EngineError, NativeBackup, Step};
 use crate::failpoint;
 use crate::failure::{Exit, Failure};
-use crate::state::{RestoreMarker, State};
+use crate::state::{Reached, RestoreMarker, State};
 use crate::watch::{Progress, Watch, alive};
 
 /// Restores `candidate` by the engine.
@@ -104,7 +104,7 @@ impl Work<'_> {
         let compared = alive(self.watch, "counting and asking sample queries", comparing).await?;
         findings.extend(compared.findings);
         alive(self.watch, "warming up", self.warm_up(&description)).await?;
-        self.remember(&description, true)?;
+        self.remember(&description, Reached::Finished)?;
         failpoint::reach("restore-finished");
         Ok(self.restored(plan == Plan::Nothing, compared.objects, findings))
     }
@@ -146,10 +146,13 @@ impl Work<'_> {
         if present.is_empty() {
             return Ok(Plan::Install { remove: vec![] });
         }
-        let marker = marker.filter(|m| m.backup_id == self.candidate.id);
-        let ours = marker.is_some();
-        let unfinished = marker.is_some_and(|m| !m.finished);
-        if ours && present == description.collections && compare::is_already(self.engine, self.manifest).await.is_some()
+        let reached = marker.filter(|m| m.backup_id == self.candidate.id).map(|m| m.reached);
+        let unfinished = reached == Some(Reached::Changing);
+        // What was restored once may have been changed where nobody looks: who says `--replace` gets the backup's.
+        let may_be_there = unfinished || (reached == Some(Reached::Finished) && !self.wish.replace);
+        if may_be_there
+            && present == description.collections
+            && compare::is_already(self.engine, self.manifest).await.is_some()
         {
             return Ok(if unfinished { Plan::Compare } else { Plan::Nothing });
         }
@@ -166,7 +169,9 @@ impl Work<'_> {
 
     /// A killed run of ours may have left the engine at work on another backup. That one is no longer wanted.
     async fn stop_another(&self, marker: Option<&RestoreMarker>) -> Result<(), Failure> {
-        let Some(other) = marker.filter(|m| !m.finished && m.backup_id != self.candidate.id) else { return Ok(()) };
+        let Some(other) = marker.filter(|m| m.reached != Reached::Finished && m.backup_id != self.candidate.id) else {
+            return Ok(());
+        };
         let place = self.context.place(&other.parent, other.backup_id.as_str())?;
         if self.wish.dry_run || !self.native.installing(&place).await? {
             return Ok(());
@@ -205,7 +210,7 @@ impl Work<'_> {
         if remove.is_empty() {
             self.native.check_install(description).await?;
         }
-        self.remember(description, false)?;
+        self.remember(description, Reached::Begun)?;
         failpoint::reach("restore-remembered");
         if !remove.is_empty() {
             self.say("deleting what is in the engine");
@@ -214,6 +219,7 @@ impl Work<'_> {
             failpoint::reach("restore-removed");
             self.native.check_install(description).await?;
         }
+        self.remember(description, Reached::Changing)?;
         self.forget_older_install(findings).await?;
         self.install(description).await
     }
@@ -290,13 +296,13 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn remember(&self, description: &Description, finished: bool) -> Result<(), Failure> {
+    fn remember(&self, description: &Description, reached: Reached) -> Result<(), Failure> {
         self.state.remember(&RestoreMarker {
             backup_id: self.candidate.id.clone(),
             parent: self.candidate.parent.clone(),
             engine: self.context.target.url.clone(),
             collections: description.collections.clone(),
-            finished,
+            reached,
         })
     }
 }

@@ -165,15 +165,15 @@ fn differences(path: &str, before: &Value, now: &Value, found: &mut Vec<String>)
 }
 
 /// Deletes what an unfinished install made; nothing else was changed. Behind the point of no return it is an error.
-pub(super) async fn take_back(qdrant: &Qdrant, tag: &str) -> Result<(), EngineError> {
-    let Some(plan) = load(&qdrant.scratch, tag)? else { return Ok(()) };
+pub(super) async fn take_back(qdrant: &Qdrant, tag: &str) -> Result<bool, EngineError> {
+    let Some(plan) = load(&qdrant.scratch, tag)? else { return Ok(true) };
     if plan.phase != Phase::Installing {
         let why = "the restored collections are being put in place of the old ones already, and their copies are kept; \
                    begin the same restore again to finish it";
         return Err(EngineError::Failed { what: "restore", id: tag.into(), why: why.into() });
     }
     remove_made(&qdrant.client, &plan).await?;
-    qdrant.scratch.forget(&record(tag))
+    qdrant.scratch.forget(&record(tag)).map(|()| true)
 }
 
 async fn remove_made(client: &Client, plan: &Plan) -> Result<(), EngineError> {

@@ -41,7 +41,7 @@ mod unpack;
 mod upload;
 mod version;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use perennial_shared::manifest::{Manifest, Sample};
@@ -53,6 +53,7 @@ use crate::check::Check;
 use crate::engine::files::{CaptureWish, CapturedFiles, InstallWish, Installed};
 use crate::engine::{Answer, Counted, Engine, EngineError, FileBackup, Identity};
 use client::{Client, Request};
+use plan::Phase;
 use scratch::Scratch;
 use snapshot::Snapshots;
 
@@ -172,6 +173,11 @@ impl FileBackup for Qdrant {
         install::check(self, manifest).await
     }
 
+    fn is_in_place(&self, tag: &str, staged: &Path) -> Result<bool, EngineError> {
+        let plan = install::load(&self.scratch, tag)?;
+        Ok(plan.map_or(!staged.exists(), |plan| plan.phase == Phase::Cleaning))
+    }
+
     async fn install(&self, wish: &InstallWish<'_>) -> Result<Installed, EngineError> {
         install::install(self, wish).await
     }
@@ -180,7 +186,7 @@ impl FileBackup for Qdrant {
         commit::commit(self, &installed.tag).await
     }
 
-    async fn take_back(&self, installed: &Installed) -> Result<(), EngineError> {
+    async fn take_back(&self, installed: &Installed) -> Result<bool, EngineError> {
         install::take_back(self, &installed.tag).await
     }
 }

@@ -133,10 +133,11 @@ pub(super) async fn commit(redis: &Redis, installed: &Installed) -> Result<Vec<S
     Ok(vec![])
 }
 
-pub(super) async fn take_back(redis: &Redis, installed: &Installed) -> Result<(), EngineError> {
-    redis.folder().await?.take_back(&installed.tag, RETURNS).await?;
+pub(super) async fn take_back(redis: &Redis, installed: &Installed) -> Result<bool, EngineError> {
+    let is_back = redis.folder().await?.take_back(&installed.tag, RETURNS).await?;
     redis.known.forget()?;
-    wait_until_loaded(redis, Instant::now() + RETURNS).await
+    wait_until_loaded(redis, Instant::now() + RETURNS).await?;
+    Ok(is_back)
 }
 
 fn absent(path: &Path, remove: impl Fn(&Path) -> std::io::Result<()>) -> Result<(), EngineError> {

@@ -240,7 +240,7 @@ impl FileBackup for Redis {
         install::commit(self, installed).await
     }
 
-    async fn take_back(&self, installed: &Installed) -> Result<(), EngineError> {
+    async fn take_back(&self, installed: &Installed) -> Result<bool, EngineError> {
         install::take_back(self, installed).await
     }
 }

@@ -1,7 +1,8 @@
 //! Refusing writes: every shard is set READONLY.
 //!
 //! Reads, counts and searches go on. A single write is answered 500; a batch is answered 200 with an error for each object. A
-//! new collection can still be made, and nothing of this survives a restart.
+//! new collection can still be made, a tenant added or activated, and these take writes: a final backup that sees one is made again.
+//! Nothing of this survives a restart.
 
 use serde::Deserialize;
 use serde_json::json;

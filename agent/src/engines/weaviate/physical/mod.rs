@@ -213,7 +213,7 @@ impl FileBackup for Weaviate {
         Ok(vec![])
     }
 
-    async fn take_back(&self, installed: &Installed) -> Result<(), EngineError> {
+    async fn take_back(&self, installed: &Installed) -> Result<bool, EngineError> {
         self.folder()?.take_back(&installed.tag, PUTTING_BACK).await
     }
 }
