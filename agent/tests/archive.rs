@@ -220,11 +220,26 @@ impl Case {
             passed: Arc::new(AtomicU64::new(0)),
         };
         let archived = archive(request).await?;
-        let Archived { table: objects, root: index, files, data_bytes, read_bytes, new_bytes, .. } = archived;
+        let Archived { table: objects, root: index, files, data_bytes, disk_bytes, read_bytes, new_bytes, .. } =
+            archived;
+        let disk_bytes = Some(disk_bytes);
         let base = parent.map_or(id, |p| p.base.clone());
         let position = parent.map_or(0, |p| p.position + 1);
         let because = String::new();
-        Ok(Archive { base, position, because, files, data_bytes, read_bytes, new_bytes, index, objects, key_id: None })
+        let key_id = None;
+        Ok(Archive {
+            base,
+            position,
+            because,
+            files,
+            data_bytes,
+            disk_bytes,
+            read_bytes,
+            new_bytes,
+            index,
+            objects,
+            key_id,
+        })
     }
 
     async fn restore(&self, backup: &Archive, to: &Path, local: Option<&Path>) -> Result<Arc<Counters>, RestoreError> {

@@ -72,6 +72,8 @@ fn a_folder_comes_back_from_a_base_and_its_increments() {
 
     let part = machine.data().with_file_name("part");
     machine.run(&["backup", "restore", "--include", "segments/**", "--to", &part.display().to_string()]).exits(0);
+    let none = ["backup", "restore", "--include", "no-such-name", "--to", &part.join("none").display().to_string()];
+    machine.run(&none).exits(2).says("nothing in backup");
     assert!(part.join("segments/0/49").is_file() && !part.join("vectors.bin").exists());
     let id = base["backup_id"].as_str().expect("an id");
     lose(&machine);

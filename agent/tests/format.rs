@@ -101,6 +101,7 @@ fn hostile(entries: &[Entry], data: Vec<u8>) -> (Arc<dyn Store>, Archive) {
         because,
         files: 0,
         data_bytes: 0,
+        disk_bytes: None,
         read_bytes: 0,
         new_bytes: 0,
         index,

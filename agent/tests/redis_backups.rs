@@ -298,6 +298,41 @@ async fn a_restore_that_differs_is_taken_back() {
 }
 
 #[tokio::test]
+async fn what_was_restored_once_is_restored_again_where_that_is_said() {
+    let s3 = S3::start();
+    let server = RedisServer::start("appendonly yes").await;
+    server.client().await.fill("k", 0..2000).await;
+    let docs = machine(&s3, &server, "");
+    docs.run(&["backup", "create"]).exits(0);
+    let before = server.client().await.digest().await;
+    restore(&docs).exits(0);
+    docs.run(&["backup", "restore"]).exits(0).says("in the engine already");
+    // Counts and most samples say nothing of it.
+    let mut client = server.client().await;
+    for n in 0..2000 {
+        client.say(&["SET", &format!("k{n}"), "an accident"]).await;
+    }
+    restore(&docs).exits(0);
+    assert_eq!(server.client().await.digest().await, before);
+
+    // A restore that died before it changed anything entitles nobody to replace what was written since.
+    server.client().await.say(&["FLUSHALL"]).await;
+    docs.crash("restore-staged", &["backup", "restore", "--latest"]);
+    server.client().await.fill("new", 0..50).await;
+    let written = server.client().await.digest().await;
+    docs.run(&["backup", "restore"]).exits(5).says("--replace");
+    assert_eq!(server.client().await.digest().await, written);
+
+    // Nor does one that was put in place and used since; what it kept is older than that.
+    docs.crash("restore-installed", &["backup", "restore", "--latest", "--replace", "--yes"]);
+    server.client().await.fill("used", 0..50).await;
+    docs.run(&["backup", "restore"]).exits(5).says("--replace");
+    restore(&docs).exits(0);
+    assert_eq!(server.client().await.digest().await, before);
+    assert!(left_over(&server).is_empty(), "{:?}", left_over(&server));
+}
+
+#[tokio::test]
 async fn killed_at_every_step() {
     let s3 = S3::start();
     let server = RedisServer::start("appendonly yes").await;

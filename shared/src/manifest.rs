@@ -119,6 +119,9 @@ pub struct Archive {
     pub files: u64,
     /// Sum of their sizes, bytes.
     pub data_bytes: u64,
+    /// What they take on a disk: their sizes without holes. Absent where it was not looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_bytes: Option<u64>,
     /// Bytes of files that had to be read.
     pub read_bytes: u64,
     /// Bytes of chunks that are new in this backup, before compression.

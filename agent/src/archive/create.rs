@@ -93,6 +93,8 @@ pub struct Archived {
     pub files: u64,
     /// Sum of their sizes.
     pub data_bytes: u64,
+    /// What they take on a disk: without holes.
+    pub disk_bytes: u64,
     /// Bytes that were read.
     pub read_bytes: u64,
     /// Bytes of new chunks.
@@ -160,6 +162,7 @@ pub async fn archive(request: Request) -> Result<Archived, ArchiveError> {
         root,
         files: produced.files,
         data_bytes: produced.bytes,
+        disk_bytes: produced.disk_bytes,
         read_bytes: framed.read_bytes,
         new_bytes: framed.new_bytes,
         resumed_bytes,

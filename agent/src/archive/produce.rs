@@ -29,6 +29,8 @@ use super::walk::{Met, Walk};
 pub(super) const BATCH: usize = 128;
 /// Pages of a changed file's chunks that are asked for together.
 const PAGES: usize = 16;
+/// The unit of `st_blocks`, whatever the file system (stat(2)).
+const BLOCK_ON_DISK: u64 = 512;
 
 /// What the assembler is to do next.
 pub(super) enum Step {
@@ -63,6 +65,8 @@ pub(super) struct FromParent {
 pub(super) struct Produced {
     pub(super) files: u64,
     pub(super) bytes: u64,
+    /// Without holes.
+    pub(super) disk_bytes: u64,
     pub(super) findings: Vec<String>,
 }
 
@@ -118,6 +122,7 @@ impl Producer<'_> {
                     let bytes = self.file(path, &metadata, before)?;
                     produced.files += 1;
                     produced.bytes += bytes;
+                    produced.disk_bytes += bytes.min(metadata.blocks() * BLOCK_ON_DISK);
                     self.passed.store(produced.bytes, Ordering::Relaxed);
                 }
             }
@@ -171,6 +176,7 @@ impl Producer<'_> {
             if let Kind::File(file) = &entry.kind {
                 produced.files += 1;
                 produced.bytes += file.size;
+                produced.disk_bytes += file.size;
                 self.passed.store(produced.bytes, Ordering::Relaxed);
                 self.reuse(entry)?;
             } else {

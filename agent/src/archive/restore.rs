@@ -73,6 +73,8 @@ pub struct Counters {
     pub requests: AtomicU64,
     /// Files.
     pub files: AtomicU64,
+    /// Files, folders and links.
+    pub entries: AtomicU64,
 }
 
 /// Fills the staging folder. When it returns, all of it is on the disk.
@@ -97,7 +99,8 @@ async fn bring(objects: Objects, progress: Arc<Counters>, work: Work) -> Result<
     let bytes = objects.range(fetch.object, fetch.offset, fetch.length).await?;
     progress.fetched.fetch_add(fetch.length, Ordering::Relaxed);
     progress.requests.fetch_add(1, Ordering::Relaxed);
-    let writing = tokio::task::spawn_blocking(move || write::frames(&objects, &bytes, work, &progress));
+    let handle = Handle::current();
+    let writing = tokio::task::spawn_blocking(move || write::frames(&objects, &handle, &bytes, work, &progress));
     writing.await.map_err(std::io::Error::other)?
 }
 
@@ -120,6 +123,8 @@ impl Request {
 /// What a restore would do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct Estimate {
+    /// Files, folders and links.
+    pub entries: u64,
     /// Regular files.
     pub files: u64,
     /// Bytes of files.
@@ -146,6 +151,7 @@ pub async fn estimate(request: &Request) -> Result<Estimate, RestoreError> {
     let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let progress = &request.progress;
     Ok(Estimate {
+        entries: of(&progress.entries),
         files: of(&progress.files),
         bytes: of(&progress.placed),
         found_bytes: of(&progress.found),

@@ -67,7 +67,9 @@ impl<'a> Walk<'a> {
             return Ok(Some(Met::Kept(path)));
         }
         let full = path.under(&self.source.root);
-        let metadata = match fs::symlink_metadata(&full) {
+        // The top may be a link to where the data is; of its modes and owner those of the folder count.
+        let look = if path == RelPath::root() { fs::metadata(&full) } else { fs::symlink_metadata(&full) };
+        let metadata = match look {
             Ok(metadata) => metadata,
             Err(e) if e.kind() == io::ErrorKind::NotFound && path != RelPath::root() => return Ok(None),
             Err(e) => return Err(named(&full, &e)),

@@ -127,7 +127,11 @@ impl Work<'_> {
             findings.extend(self.dry_run(&request).await?);
             return Ok((false, findings));
         }
-        findings.push(self.has_room(self.archive.data_bytes)?);
+        let size = match self.selected(&request).await? {
+            Some(selected) => selected.bytes,
+            None => self.archive.disk_bytes.unwrap_or(self.archive.data_bytes),
+        };
+        findings.push(self.has_room(size)?);
         if self.context.target.encryption.is_some() && self.archive.key_id.is_none() {
             findings
                 .push("this backup is not encrypted, although the settings ask for it: is it from before that?".into());
@@ -343,11 +347,32 @@ impl Work<'_> {
         })
     }
 
+    /// What a selection is of the backup; `None` where all of it is wanted.
+    async fn selected(&self, request: &Request) -> Result<Option<Estimate>, Failure> {
+        if self.wish.include.is_empty() {
+            return Ok(None);
+        }
+        let apart = Request { progress: Arc::default(), ..request.clone() };
+        let estimate = staging::estimate(&apart).await?;
+        if estimate.entries > 0 {
+            return Ok(Some(estimate));
+        }
+        let message = format!(
+            "nothing in backup {} matches --include {}; a pattern is for the whole path, and '*' also for folders: '*/NAME'",
+            self.manifest.backup_id,
+            self.wish.include.join(" --include ")
+        );
+        Err(Failure::new(Exit::Usage, "NothingMatches", message))
+    }
+
     async fn dry_run(&self, request: &Request) -> Result<Vec<String>, Failure> {
         let begun = Instant::now();
-        let estimate = staging::estimate(request).await?;
+        let (estimate, whole) = match self.selected(request).await? {
+            Some(selected) => (selected, selected.bytes),
+            None => (staging::estimate(request).await?, self.archive.disk_bytes.unwrap_or(self.archive.data_bytes)),
+        };
         let rate = self.rate(request).await?;
-        let Estimate { files, bytes: size, fetch_bytes, requests, found_bytes } = estimate;
+        let Estimate { files, bytes: size, fetch_bytes, requests, found_bytes, .. } = estimate;
         let mut findings = vec![
             format!("{files} files, {}, to {}", bytes(size), self.destination()),
             format!(
@@ -364,7 +389,7 @@ impl Work<'_> {
                 bytes(rate as u64)
             ));
         }
-        findings.push(self.has_room(size)?);
+        findings.push(self.has_room(whole)?);
         Ok(findings)
     }
 

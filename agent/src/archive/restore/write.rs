@@ -6,14 +6,16 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use perennial_shared::archive::chunk::ChunkHash;
-use perennial_shared::archive::entry::{self, Entry, Extent, Kind, Time};
+use perennial_shared::archive::entry::{self, Entry, Extent, FrameRef, Kind, Time};
 use perennial_shared::archive::frame::{Decompressor, PLAIN};
 use perennial_shared::archive::objects::{Objects, ReadError};
+use perennial_shared::archive::plan::Piece;
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
+use tokio::runtime::Handle;
 
 use super::plan::Work;
 use super::{Counters, RestoreError};
@@ -58,6 +60,10 @@ impl Target {
         match if fresh { None } else { fs::symlink_metadata(&full).ok() } {
             Some(found) if found.is_file() => {
                 was_there = true;
+                // A finished one has its own mode, which may let nobody write but root.
+                if !dry && found.mode() & 0o600 != 0o600 {
+                    fs::set_permissions(&full, fs::Permissions::from_mode(0o600)).map_err(|e| named(&full, &e))?;
+                }
                 candidates.extend(candidate(&full, true));
             }
             Some(_) if !dry => remove(&full)?,
@@ -170,24 +176,53 @@ impl Target {
     }
 }
 
-/// Decompresses the frames of a fetched range, checks and writes every piece.
-pub(super) fn frames(objects: &Objects, bytes: &Bytes, work: Work, progress: &Counters) -> Result<(), RestoreError> {
-    let (fetch, mut decompressor, mut plain) = (work.fetch, Decompressor::new()?, PLAIN.lend());
+/// Decompresses the frames of a fetched range, checks and writes every piece. What arrived damaged may stand right in the store, so
+/// it is fetched once more before it is called damage.
+pub(super) fn frames(
+    objects: &Objects,
+    handle: &Handle,
+    bytes: &Bytes,
+    work: Work,
+    progress: &Counters,
+) -> Result<(), RestoreError> {
+    let mut decompressor = Decompressor::new()?;
     for (frame, pieces) in work.frames {
-        let damaged = |why: String| ReadError::Damaged {
-            key: objects.key(frame.object),
-            why: format!("the frame at {}: {why}", frame.offset),
-        };
-        let begin = usize::try_from(frame.offset - fetch.offset).unwrap_or(usize::MAX);
-        let stored = bytes.slice(begin..begin + frame.length as usize);
-        let opened = objects.open(frame.object, frame.offset, stored)?;
-        let algorithm = objects.algorithm(frame.object);
-        let content = decompressor.content(algorithm, &opened, &mut plain).map_err(|e| damaged(e.to_string()))?;
-        for piece in pieces {
-            let bytes = piece.checked(&content).map_err(|why| damaged(format!("{why} ({})", piece.file.entry.path)))?;
-            piece.file.place(bytes, piece.offset)?;
-            progress.placed.fetch_add(u64::from(piece.length), Ordering::Relaxed);
-        }
+        let begin = usize::try_from(frame.offset - work.fetch.offset).unwrap_or(usize::MAX);
+        let mut place = |stored: Bytes| place_all(objects, frame, &stored, &pieces, &mut decompressor);
+        match place(bytes.slice(begin..begin + frame.length as usize)) {
+            Err(RestoreError::Read(e)) if e.is_damage() => {
+                place(handle.block_on(objects.range(frame.object, frame.offset, u64::from(frame.length)))?)
+            }
+            placed => placed,
+        }?;
+        let placed: u64 = pieces.iter().map(|piece| u64::from(piece.length)).sum();
+        progress.placed.fetch_add(placed, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+/// Writes the pieces of one frame: all of them, or none where one is damaged.
+fn place_all(
+    objects: &Objects,
+    frame: FrameRef,
+    stored: &Bytes,
+    pieces: &[Piece<Arc<Target>>],
+    decompressor: &mut Decompressor,
+) -> Result<(), RestoreError> {
+    let damaged = |why: String| ReadError::Damaged {
+        key: objects.key(frame.object),
+        why: format!("the frame at {}: {why}", frame.offset),
+    };
+    let opened = objects.open(frame.object, frame.offset, stored.clone())?;
+    let mut plain = PLAIN.lend();
+    let content = decompressor.content(objects.algorithm(frame.object), &opened, &mut plain);
+    let content = content.map_err(|e| damaged(e.to_string()))?;
+    let check = |piece: &Piece<Arc<Target>>| {
+        piece.checked(&content).map_err(|why| damaged(format!("{why} ({})", piece.file.entry.path)))
+    };
+    let checked: Vec<_> = pieces.iter().map(check).collect::<Result<_, _>>()?;
+    for (piece, bytes) in pieces.iter().zip(checked) {
+        piece.file.place(bytes, piece.offset)?;
     }
     Ok(())
 }

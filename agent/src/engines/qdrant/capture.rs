@@ -16,6 +16,7 @@ use std::time::Instant;
 use perennial_shared::archive::path::RelPath;
 use serde::{Deserialize, Serialize};
 
+use super::plan::Aliases;
 use super::snapshot::Wanted;
 use super::unchanged::{self, Seen};
 use super::{Qdrant, inventory, left_over, names};
@@ -79,7 +80,12 @@ pub(super) async fn capture(qdrant: &Qdrant, wish: &CaptureWish<'_>) -> Result<C
     if kept > 0 {
         captured.findings.push(format!("{kept} of {} collections did not change", captured.collections.len()));
     }
-    write(&root.join(ALIASES), &inventory::aliases(client).await?)?;
+    let (aliases, others): (Aliases, Aliases) =
+        inventory::aliases(client).await?.into_iter().partition(|(_, shown)| captured.collections.contains(shown));
+    captured.findings.extend(others.into_iter().map(|(alias, shown)| {
+        format!("the alias {alias} is not in the backup: {shown}, which it shows, was made while the backup was")
+    }));
+    write(&root.join(ALIASES), &aliases)?;
     captured.remember = serde_json::to_value(&memory).ok();
     Ok(captured)
 }

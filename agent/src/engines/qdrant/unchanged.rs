@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::client::{Client, Request};
+use super::client::{Client, Request, is_absent};
 use super::{inventory, left_over};
 use crate::engine::EngineError;
 
@@ -88,9 +88,13 @@ pub(super) async fn is_unchanged(client: &Client, name: &str, known: &Seen, now:
         let shard = shard.to_string();
         let path = ["collections", name, "shards", &shard, "snapshot", "partial", "create"];
         // Of anything but a 304 nothing is read: the answer would be the changed files.
-        let answer = client.open(Request::post(&path, manifest.clone())).await?;
-        if answer.status() != reqwest::StatusCode::NOT_MODIFIED {
-            return Ok(false);
+        match client.open(Request::post(&path, manifest.clone())).await {
+            Ok(answer) if answer.status() == reqwest::StatusCode::NOT_MODIFIED => {}
+            // Somebody else's snapshot is being made, or the collection is gone: whoever makes the next one sees.
+            Err(e) if !matches!(e, EngineError::Busy { .. } | EngineError::NotReady { .. }) && !is_absent(&e) => {
+                return Err(e);
+            }
+            _ => return Ok(false),
         }
     }
     Ok(true)
