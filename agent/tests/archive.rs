@@ -410,8 +410,12 @@ fn a_base_is_an_ordinary_tar_file() {
 
 /// A case whose store fails by seed, or at one step.
 fn faulty(case: &Case, store: FaultyStore) -> Case {
+    on(case, Arc::new(store))
+}
+
+fn on(case: &Case, store: Arc<dyn Store>) -> Case {
     let Case { options, compression, chunk_size, .. } = *case;
-    Case { store: Arc::new(store), key: case.key.clone(), options, compression, chunk_size }
+    Case { store, key: case.key.clone(), options, compression, chunk_size }
 }
 
 /// A tree with a base and a change, in a store that is kind so far.
@@ -464,7 +468,7 @@ fn a_store_that_fails_never_makes_a_restore_that_lies() {
     let (mut restored, mut failed) = (0, 0);
     for seed in 0..80 {
         let kinds = [Fault::Before, Fault::Truncate, Fault::Corrupt, Fault::Delay];
-        let unkind = faulty(&case, FaultyStore::seeded(Arc::clone(&case.store), seed, 0.1, &kinds));
+        let unkind = faulty(&case, FaultyStore::seeded(Arc::clone(&case.store), seed, 0.25, &kinds));
         let out = tempfile::tempdir().expect("a folder");
         let to = out.path().join("x");
         if run(unkind.restore(&backup, &to, None)).is_ok() {
@@ -477,6 +481,29 @@ fn a_store_that_fails_never_makes_a_restore_that_lies() {
         assert!(image(&to) == was, "seed {seed}");
     }
     assert!(restored > 5 && failed > 5, "{restored} restored, {failed} failed: both must be seen");
+}
+
+/// A bit that flips on the way is no damaged backup, for which an older one would be restored.
+#[test]
+fn what_only_arrives_damaged_is_fetched_again() {
+    let (case, tree, base) = changed_tree();
+    let backup = run(case.back_up(tree.folder.path(), 1, Some(&base))).expect("an increment");
+    let was = image(tree.folder.path());
+    let restored = |faults: Option<(usize, Fault)>| {
+        let store = Arc::new(FaultyStore::at(Arc::clone(&case.store), faults));
+        let unkind = on(&case, Arc::<FaultyStore>::clone(&store));
+        let out = tempfile::tempdir().expect("a folder");
+        let done = run(unkind.restore(&backup, &out.path().join("x"), None));
+        (done.map(|_| image(&out.path().join("x"))), store.operations())
+    };
+    let (_, operations) = restored(None);
+    assert!(operations > 2, "{operations}");
+    for step in 0..operations {
+        for fault in [Fault::Corrupt, Fault::Truncate] {
+            let (found, _) = restored(Some((step, fault)));
+            assert!(found.is_ok_and(|found| found == was), "{fault:?} at {step}");
+        }
+    }
 }
 
 /// Files that shrink, grow and vanish while they are read.

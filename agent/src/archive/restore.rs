@@ -96,7 +96,11 @@ pub async fn stage(request: &Request) -> Result<(), RestoreError> {
 /// Fetches what one step needs and writes it.
 async fn bring(objects: Objects, progress: Arc<Counters>, work: Work) -> Result<(), RestoreError> {
     let fetch = &work.fetch;
-    let bytes = objects.range(fetch.object, fetch.offset, fetch.length).await?;
+    let range = || objects.range(fetch.object, fetch.offset, fetch.length);
+    let bytes = match range().await {
+        Err(e) if e.is_damage() => range().await,
+        fetched => fetched,
+    }?;
     progress.fetched.fetch_add(fetch.length, Ordering::Relaxed);
     progress.requests.fetch_add(1, Ordering::Relaxed);
     let handle = Handle::current();
