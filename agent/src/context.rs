@@ -106,7 +106,7 @@ impl Context {
                 Some(Box::new(Weaviate::new(url, key.as_ref(), options)?))
             }
             Kind::Qdrant => {
-                let options = qdrant::Options { scratch: self.scratch()? };
+                let options = qdrant::Options { scratch: self.scratch()?, data_dir: data_dir.clone() };
                 Some(Box::new(Qdrant::new(url, key.as_ref(), options)?))
             }
             Kind::Redis => {

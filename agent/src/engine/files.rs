@@ -33,6 +33,11 @@ pub trait FileBackup: Send + Sync {
     /// A folder that may hold parts of the backup already, which are then not fetched.
     async fn local(&self) -> Option<PathBuf>;
 
+    /// The folder of the engine's that an install makes a further copy of all staged files in, where it does and the folder is known.
+    fn copies_into(&self) -> Option<&Path> {
+        None
+    }
+
     /// Everything that would make an install fail or lie, found out before something is changed; what a person should know.
     async fn check_install(&self, manifest: &Manifest) -> Result<Vec<String>, EngineError>;
 

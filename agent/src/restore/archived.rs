@@ -124,14 +124,14 @@ impl Work<'_> {
         let mut findings = self.files.check_install(self.manifest).await?;
         let request = self.request().await?;
         if self.wish.dry_run {
-            findings.extend(self.dry_run(&request).await?);
+            findings.extend(self.dry_run(&request, &earlier).await?);
             return Ok((false, findings));
         }
         let size = match self.selected(&request).await? {
             Some(selected) => selected.bytes,
             None => self.archive.disk_bytes.unwrap_or(self.archive.data_bytes),
         };
-        findings.push(self.has_room(size)?);
+        findings.push(self.has_room(size, &earlier)?);
         if self.context.target.encryption.is_some() && self.archive.key_id.is_none() {
             findings
                 .push("this backup is not encrypted, although the settings ask for it: is it from before that?".into());
@@ -365,7 +365,7 @@ impl Work<'_> {
         Err(Failure::new(Exit::Usage, "NothingMatches", message))
     }
 
-    async fn dry_run(&self, request: &Request) -> Result<Vec<String>, Failure> {
+    async fn dry_run(&self, request: &Request, earlier: &Earlier) -> Result<Vec<String>, Failure> {
         let begun = Instant::now();
         let (estimate, whole) = match self.selected(request).await? {
             Some(selected) => (selected, selected.bytes),
@@ -389,7 +389,7 @@ impl Work<'_> {
                 bytes(rate as u64)
             ));
         }
-        findings.push(self.has_room(whole)?);
+        findings.push(self.has_room(whole, earlier)?);
         Ok(findings)
     }
 
@@ -404,21 +404,18 @@ impl Work<'_> {
         Ok(Some(length as f64 / begun.elapsed().as_secs_f64().max(1e-6)))
     }
 
-    fn has_room(&self, size: u64) -> Result<String, Failure> {
+    /// Fails where the disk has too little room; says how much there is. What an earlier run brought is there already.
+    fn has_room(&self, size: u64, earlier: &Earlier) -> Result<String, Failure> {
         let existing = self.staging.ancestors().find(|p| p.is_dir()).unwrap_or(Path::new("/"));
-        let free = room::free_bytes(existing)?;
-        let staged = folder_size(&self.staging);
-        let needed = (size + size / 20).saturating_sub(staged);
-        if free < needed {
-            let message = format!(
-                "{} has {} free and the restore needs {} beside what is there; use a larger disk, or empty the folder first",
-                existing.display(),
-                bytes(free),
-                bytes(needed)
-            );
-            return Err(Failure::new(Exit::Refused, "DiskTooSmall", message));
+        let mut needed = (size + size / 20).saturating_sub(folder_size(&self.staging));
+        if let Some(folder) = self.files.copies_into().filter(|_| !matches!(earlier, Earlier::Half)) {
+            if room::same_disk(folder, existing) {
+                needed += size;
+            } else {
+                room::ask(folder, size)?;
+            }
         }
-        Ok(format!("{} free at {}, {} needed", bytes(free), existing.display(), bytes(needed)))
+        room::ask(existing, needed)
     }
 
     /// Tells how far it is while `work` is done.

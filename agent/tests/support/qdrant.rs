@@ -84,7 +84,7 @@ impl QdrantServer {
 
     /// The same with another key.
     pub fn engine_with(&self, key: Option<&str>) -> Qdrant {
-        let options = Options { scratch: self.scratch() };
+        let options = Options { scratch: self.scratch(), data_dir: None };
         Qdrant::new(&self.url(), key.map(Secret::new).as_ref(), options).expect("an address")
     }
 

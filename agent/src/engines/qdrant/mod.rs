@@ -63,6 +63,7 @@ pub struct Qdrant {
     client: Client,
     scratch: Scratch,
     snapshots: Snapshots,
+    data_dir: Option<PathBuf>,
 }
 
 /// What must be known of a Qdrant server.
@@ -70,6 +71,8 @@ pub struct Qdrant {
 pub struct Options {
     /// A folder for copies of snapshots on their way.
     pub scratch: PathBuf,
+    /// The server's data folder, where it is known: for its free space.
+    pub data_dir: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -81,7 +84,8 @@ impl Qdrant {
     /// The server at `url`; nothing is sent yet.
     pub fn new(url: &str, key: Option<&Secret>, options: Options) -> Result<Self, EngineError> {
         let client = Client::new(url, key)?;
-        Ok(Self { client, scratch: Scratch::new(options.scratch), snapshots: Snapshots::default() })
+        let Options { scratch, data_dir } = options;
+        Ok(Self { client, scratch: Scratch::new(scratch), snapshots: Snapshots::default(), data_dir })
     }
 
     /// Fails on a node of a cluster: its snapshots hold only its own shards.
@@ -167,6 +171,10 @@ impl FileBackup for Qdrant {
 
     async fn local(&self) -> Option<PathBuf> {
         None
+    }
+
+    fn copies_into(&self) -> Option<&Path> {
+        self.data_dir.as_deref()
     }
 
     async fn check_install(&self, manifest: &Manifest) -> Result<Vec<String>, EngineError> {

@@ -55,7 +55,7 @@ impl Subject for QdrantSubject {
     }
 
     fn nowhere(&self) -> Box<dyn Engine> {
-        let options = Options { scratch: self.server.scratch() };
+        let options = Options { scratch: self.server.scratch(), data_dir: None };
         Box::new(Qdrant::new("http://127.0.0.1:9", Some(&Secret::new(API_KEY)), options).expect("an address"))
     }
 
