@@ -151,8 +151,17 @@ impl Tree {
     }
 }
 
+/// What of a file a restore must bring back.
+#[derive(PartialEq)]
+struct Facts {
+    mode: u32,
+    owner: (u32, u32),
+    modified: (i64, i64),
+    content: Vec<u8>,
+}
+
 /// Everything about a tree that a restore must bring back.
-fn image(root: &Path) -> BTreeMap<PathBuf, (u32, i64, i64, Vec<u8>)> {
+fn image(root: &Path) -> BTreeMap<PathBuf, Facts> {
     let mut found = BTreeMap::new();
     let mut folders = vec![root.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -167,7 +176,9 @@ fn image(root: &Path) -> BTreeMap<PathBuf, (u32, i64, i64, Vec<u8>)> {
             } else {
                 fs::read(&path).expect("read")
             };
-            let facts = (metadata.mode(), metadata.mtime(), metadata.mtime_nsec(), content);
+            let owner = (metadata.uid(), metadata.gid());
+            let modified = (metadata.mtime(), metadata.mtime_nsec());
+            let facts = Facts { mode: metadata.mode(), owner, modified, content };
             found.insert(path.strip_prefix(root).expect("below").to_owned(), facts);
         }
     }
@@ -386,6 +397,13 @@ fn a_base_is_an_ordinary_tar_file() {
         tree.apply(&Change::Punch { file: 7, size: 5_000_000 });
         tree.apply(&Change::Link { file: 9, to: 1 });
         tree.apply(&Change::Mode { file: 2, mode: 0o640 });
+        // Only root gives files away, here and at a restore.
+        if rustix::process::geteuid().is_root() {
+            let some = fs::read_dir(tree.folder.path()).expect("a folder").flatten().map(|e| e.path());
+            for (path, owner) in some.zip(40_000..40_003) {
+                std::os::unix::fs::lchown(path, Some(owner), Some(owner + 7)).expect("given");
+            }
+        }
         let backup = run(case.back_up(tree.folder.path(), 0, None)).expect("a base");
         let data = repository.path().join(backup.objects[1].full_key());
 
@@ -405,7 +423,23 @@ fn a_base_is_an_ordinary_tar_file() {
         assert!(image(out.path()) == image(tree.folder.path()), "{algorithm:?}");
         let sum = String::from_utf8_lossy(&ran.stdout);
         assert!(sum.starts_with(&backup.objects[1].sha256), "{sum}");
+        let ours = out.path().with_extension("ours");
+        run(case.restore(&backup, &ours, None)).expect("restored");
+        assert!(image(&ours) == image(tree.folder.path()), "{algorithm:?}");
+        fs::remove_dir_all(&ours).expect("removed");
     }
+}
+
+#[test]
+fn a_folder_that_is_reached_by_a_link_keeps_its_own_mode() {
+    let (case, tree, _) = changed_tree();
+    fs::set_permissions(tree.folder.path(), fs::Permissions::from_mode(0o750)).expect("set");
+    let out = tempfile::tempdir().expect("a folder");
+    let link = out.path().join("data");
+    std::os::unix::fs::symlink(tree.folder.path(), &link).expect("made");
+    let backup = run(case.back_up(&link, 7, None)).expect("a base");
+    run(case.restore(&backup, &out.path().join("x"), None)).expect("restored");
+    assert_eq!(fs::metadata(out.path().join("x")).expect("there").mode() & 0o7777, 0o750);
 }
 
 /// A case whose store fails by seed, or at one step.
