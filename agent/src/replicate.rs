@@ -4,6 +4,8 @@
 //! computed again on the way; the copy's pointer never goes back to an older generation. The bytes are the same, so whatever
 //! restores from one restores from the other. A crash leaves objects that the next copy finds and does not send again.
 
+mod fall_over;
+
 use bytes::Bytes;
 use perennial_shared::manifest::{ArchiveObject, Manifest, ObjectEntry};
 use perennial_shared::pointer::PointerState;
@@ -16,6 +18,8 @@ use crate::archive::upload::{Destination, ObjectWriter};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::watch::{Progress, Watch};
+
+pub use fall_over::{another_may_help, from_where_it_can};
 
 /// What is read at once.
 const PIECE: usize = 1 << 20;
@@ -137,34 +141,4 @@ async fn follow(from: &Repository, to: &Repository) -> Result<(), Failure> {
     }
     to.set_pointer(&seen, &pointer).await?;
     Ok(())
-}
-
-/// What `restore` brings from the target's repository, else from the first replica that can be read, and then why from there.
-pub async fn from_where_it_can<T>(
-    context: &Context,
-    watch: &dyn Watch,
-    restore: impl AsyncFn(&Context) -> Result<T, Failure>,
-) -> Result<(T, Option<String>), Failure> {
-    let mut failure = match restore(context).await {
-        Err(e) if may_fall_over(&e) => e,
-        result => return Ok((result?, None)),
-    };
-    let mut passed_over = vec![];
-    for replica in &context.target.replicas {
-        passed_over.push(failure.message.clone());
-        watch.see(&Progress::stage(format!("the backup cannot be restored ({failure}); trying {replica}")));
-        failure = match restore(&context.with_repository(replica)?).await {
-            Err(e) if may_fall_over(&e) => e,
-            result => {
-                return Ok((result?, Some(format!("restored from {replica}, because: {}", passed_over.join("; ")))));
-            }
-        };
-    }
-    Err(failure)
-}
-
-/// Whether another repository may help.
-fn may_fall_over(failure: &Failure) -> bool {
-    failure.exit == Exit::CouldNotTell
-        || ["BackupDamaged", "BackupIncomplete", "NotInRepository"].contains(&failure.code)
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use support::cli::{Machine, PREFIX};
-use support::s3::S3;
+use support::s3::{BUCKET, S3};
 use support::{files_ending, noise};
 
 const KEY: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
@@ -230,4 +230,119 @@ fn a_replica_takes_over_when_the_first_repository_cannot_be_read() {
 
     std::fs::remove_dir_all(replica.path()).expect("removed");
     machine.run(&["backup", "create"]).exits(1).says("was not copied to");
+}
+
+/// Makes two backups in both repositories; from then on the settings name another replica first, which is not there.
+fn replicated(machine: &Machine, replica: &Path) -> String {
+    fill(&machine.data());
+    machine.run(&["backup", "create"]).exits(0);
+    overwrite(&machine.data().join("vectors.bin"), 5_000_000, b"changed in place");
+    machine.run(&["backup", "create", "--type", "incremental"]).exits(0);
+    let gone = format!("'file://{}', 'file://{}'", replica.with_file_name("gone").display(), replica.display());
+    let settings = std::fs::read_to_string(machine.settings()).expect("read");
+    let settings = settings.replace(&format!("'file://{}'", replica.display()), &gone);
+    std::fs::write(machine.settings(), settings).expect("written");
+    image(&machine.data())
+}
+
+#[tokio::test]
+async fn whatever_way_the_first_repository_is_lost_a_replica_takes_over() {
+    let s3 = S3::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let replica = folder.path().join("replica");
+    std::fs::create_dir(&replica).expect("made");
+    let more = format!("replicas: ['file://{}']\nencryption: {{key: {{env: TEST_KEY}}}}", replica.display());
+    let machine = Machine::of_files(&s3, &more).with("TEST_KEY", KEY);
+    let before = replicated(&machine, &replica);
+    let first = s3.bucket().join(PREFIX);
+    let comes_back = |why: &str, words: &[&str]| {
+        lose(&machine);
+        let ran = machine.run(&[&["backup", "restore"], words].concat()).exits(0);
+        ran.says("gone: ").says(why).says(&format!("restored from file://{}", replica.display()));
+        assert_eq!(image(&machine.data()), before, "{why}");
+    };
+    let keep = folder.path().join("kept");
+    let copy = |from: &Path, to: &Path| {
+        assert!(Command::new("cp").arg("-a").args([from, to]).status().expect("cp").success());
+    };
+    let mended = || {
+        let _ = std::fs::remove_dir_all(&first);
+        copy(&keep, &first);
+    };
+    copy(&first, &keep);
+
+    // A wrong key is nobody else's fault.
+    lose(&machine);
+    let ran = machine.command(&["backup", "restore"]).env("TEST_KEY", KEY.replace('0', "1")).output().expect("it runs");
+    let said = String::from_utf8_lossy(&ran.stderr).into_owned();
+    assert!(ran.status.code() == Some(2) && said.contains("another key") && !said.contains("file://"), "{said}");
+
+    for record in files_ending(&first.join("keys"), "0001.json") {
+        std::fs::remove_file(record).expect("removed");
+    }
+    comes_back("has no keys/", &[]);
+    mended();
+    let repository = s3.repository(PREFIX);
+    for record in repository.store().list("keys/").await.expect("lists") {
+        repository.store().put(&record.key, "{\"format\": 1}".into()).await.expect("tampered with");
+    }
+    comes_back("was tampered with", &[]);
+    mended();
+    let newest =
+        machine.run(&["backup", "list", "--json"]).json()["backups"][0]["backup_id"].as_str().expect("id").to_owned();
+    std::fs::remove_dir_all(first.join("backups").join(&newest)).expect("removed");
+    comes_back("there is no complete backup", &["--id", &newest]);
+    // The base is whole, but the pointer names what was lost.
+    comes_back("the pointer names backup", &["--latest"]);
+    std::fs::remove_dir_all(&first).expect("removed");
+    comes_back("there is no backup that could be restored", &[]);
+    std::fs::remove_dir_all(s3.bucket()).expect("removed");
+    comes_back("NoSuchBucket", &[]);
+
+    // Nothing is left anywhere: the first repository's failure counts, and the others are told.
+    std::fs::remove_dir_all(&replica).expect("removed");
+    machine.run(&["backup", "restore", "--replace", "--yes"]).exits(2).says("NoSuchBucket").says("from a replica");
+}
+
+#[test]
+fn what_replicas_lack_too_is_an_older_backup() {
+    let s3 = S3::start();
+    let replica = tempfile::tempdir().expect("a folder");
+    let machine = Machine::of_files(&s3, &format!("replicas: ['file://{}']", replica.path().display()));
+    fill(&machine.data());
+    machine.run(&["backup", "create"]).exits(0);
+    let base = image(&machine.data());
+    overwrite(&machine.data().join("vectors.bin"), 5_000_000, b"changed in place");
+    let next = machine.run(&["backup", "create", "--json"]).exits(0).json();
+    for place in [s3.bucket().join(PREFIX), replica.path().to_owned()] {
+        std::fs::remove_dir_all(place.join("backups").join(next["backup_id"].as_str().expect("an id")))
+            .expect("removed");
+    }
+    lose(&machine);
+    let ran = machine.run(&["backup", "restore"]).exits(0);
+    ran.says("the pointer names backup").says("nor could it be restored from a replica");
+    assert_eq!(image(&machine.data()), base);
+}
+
+#[test]
+fn a_repository_s_folder_that_is_gone_keeps_no_replica_from_taking_over() {
+    let s3 = S3::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let (first, replica) = (folder.path().join("first"), folder.path().join("replica"));
+    std::fs::create_dir(&first).expect("made");
+    std::fs::create_dir(&replica).expect("made");
+    let machine = Machine::of_files(&s3, &format!("replicas: ['file://{}']", replica.display()));
+    let settings = std::fs::read_to_string(machine.settings()).expect("read");
+    let here = settings.replace(&format!("s3://{BUCKET}/{PREFIX}"), &format!("file://{}", first.display()));
+    std::fs::write(machine.settings(), here).expect("written");
+    fill(&machine.data());
+    machine.run(&["backup", "create"]).exits(0);
+    let before = image(&machine.data());
+    std::fs::remove_dir_all(&first).expect("removed");
+    lose(&machine);
+    let ran = machine.run(&["backup", "restore", "--json"]).exits(0).json();
+    assert!(ran["findings"].to_string().contains("there is no such folder"), "{ran}");
+    assert_eq!(image(&machine.data()), before);
+    machine.run(&["backup", "create"]).exits(2).says("there is no such folder");
+    assert!(!first.exists(), "a mount that is missing is not made up");
 }

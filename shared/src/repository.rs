@@ -93,7 +93,7 @@ impl Repository {
         aws: &aws_config::SdkConfig,
     ) -> Result<Self, StoreError> {
         let store: Arc<dyn Store> = match settings {
-            RepositorySettings::Folder { path } => Arc::new(FolderStore::open(path)?),
+            RepositorySettings::Folder { path } => Arc::new(FolderStore::at(path)),
             RepositorySettings::Google { bucket, prefix } => Arc::new(CloudStore::google(bucket, prefix)?),
             RepositorySettings::Azure { account, container, prefix } => {
                 Arc::new(CloudStore::azure(account, container, prefix)?)

@@ -78,6 +78,7 @@ async fn a_folder_that_is_not_there_is_never_an_empty_one() {
     let root = folder.path().join("mount");
     let refused = FolderStore::open(&root).expect_err("nothing to open");
     assert!(matches!(refused, StoreError::Invalid { .. }), "{refused:?}");
+    every_call_is_invalid(&FolderStore::at(&root)).await;
 
     std::fs::create_dir(&root).expect("a folder");
     let store = FolderStore::open(&root).expect("opens");

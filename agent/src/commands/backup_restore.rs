@@ -11,7 +11,7 @@ use super::confirm::by_name;
 use super::table::lines;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
-use crate::replicate::from_where_it_can;
+use crate::replicate::{another_may_help, from_where_it_can};
 use crate::restore::{self, Restored, Wish, choose};
 use crate::watch::Watch;
 
@@ -24,15 +24,61 @@ pub async fn run(
     watch: &dyn Watch,
 ) -> Result<Outcome, Failure> {
     let _lock = context.state()?.lock(Duration::ZERO, || ()).await?;
-    let bring = async |context: &Context| from(context, id, wish, yes, watch).await;
-    let (mut restored, elsewhere) = from_where_it_can(context, watch, bring).await?;
-    restored.findings.extend(elsewhere);
+    let restored = match lost_newest(context, id).await {
+        Some(lost) => newest(context, &lost, wish, yes, watch).await?,
+        None => anywhere(context, id, wish, yes, watch).await?,
+    };
     let verb = if wish.dry_run { "would restore" } else { "restored" };
     let what = if context.target.engine == Engine::Files { "files" } else { "objects" };
     let mut text =
         format!("{verb} backup {} with {} {what} in {:.1} s\n", restored.backup_id, restored.objects, restored.seconds);
     text.push_str(&lines(&restored.findings));
     Outcome::new(text, &restored, Exit::Ok)
+}
+
+async fn anywhere(
+    context: &Context,
+    id: Option<&BackupId>,
+    wish: &Wish,
+    yes: bool,
+    watch: &dyn Watch,
+) -> Result<Restored, Failure> {
+    let bring = async |context: &Context| from(context, id, wish, yes, watch).await;
+    let (mut restored, elsewhere) = from_where_it_can(context, watch, bring).await?;
+    restored.findings.extend(elsewhere);
+    Ok(restored)
+}
+
+/// The newest backup, which the target's own repository has lost: from a replica that has it, else the newest that is left.
+async fn newest(
+    context: &Context,
+    lost: &BackupId,
+    wish: &Wish,
+    yes: bool,
+    watch: &dyn Watch,
+) -> Result<Restored, Failure> {
+    match anywhere(context, Some(lost), wish, yes, watch).await {
+        Err(e) if another_may_help(e.code) => {
+            let mut older = anywhere(context, None, wish, yes, watch).await?;
+            older.findings.push(e.message);
+            Ok(older)
+        }
+        result => result,
+    }
+}
+
+/// The backup that the pointer names, where the newest is wanted, only older ones are left beside that pointer, and replicas may have it.
+///
+/// What cannot be read here is told by the restore itself.
+async fn lost_newest(context: &Context, id: Option<&BackupId>) -> Option<BackupId> {
+    if id.is_some() || context.target.replicas.is_empty() {
+        return None;
+    }
+    let resolution = resolve(&context.repository).await.ok()?;
+    let named = resolution.pointer.backup_id()?;
+    let age = |id: &BackupId| (id.generation(), id.clone());
+    let best = resolution.candidates.first();
+    best.is_none_or(|best| age(&best.id) < age(named)).then(|| named.clone())
 }
 
 async fn from(

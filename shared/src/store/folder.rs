@@ -5,7 +5,7 @@
 //! tasks) one wins. A write is on the disk when it returns: file and directories are synced.
 //!
 //! Fails: [`StoreError`]. A folder that is not there is [`StoreError::Invalid`], never an empty repository; so it
-//! must exist before it is opened (a missing mount would otherwise look like a repository without a backup).
+//! must exist before it is used (a missing mount would otherwise look like a repository without a backup).
 //!
 //! A crash leaves at most a temporary file in `.perennial/`, which no listing shows and which a later write removes
 //! after a day; an upload's files wait for a week after its last part, to be taken up again. Locks die with their
@@ -35,11 +35,16 @@ pub struct FolderStore {
 impl FolderStore {
     /// The folder must exist.
     pub fn open(root: impl AsRef<Path>) -> Result<Self, StoreError> {
+        let store = Self::at(root);
+        store.disk.check_root("")?;
+        Ok(store)
+    }
+
+    /// Nothing is looked at yet: where there is no such folder, every call says so.
+    pub fn at(root: impl AsRef<Path>) -> Self {
         // Absolute, so that a later change of the working directory does not move the repository.
         let root = std::path::absolute(&root).unwrap_or_else(|_| root.as_ref().to_path_buf());
-        let disk = Disk::new(root);
-        disk.check_root("")?;
-        Ok(Self { disk })
+        Self { disk: Disk::new(root) }
     }
 
     /// File systems block, so they are waited for on threads that may.
