@@ -102,12 +102,11 @@ impl From<ReadError> for Failure {
 impl From<ArchiveError> for Failure {
     fn from(error: ArchiveError) -> Self {
         match error {
-            ArchiveError::Store(e) | ArchiveError::Parent(ReadError::Store(e)) => e.into(),
-            e @ ArchiveError::Parent(_) => Self::new(
-                Exit::Problems,
-                "ParentDamaged",
-                format!("{e}; `--type base` makes a backup that does not need it"),
-            ),
+            ArchiveError::Store(e) => e.into(),
+            ArchiveError::Parent(e) if e.is_damage() => {
+                Self::new(Exit::Problems, "ParentDamaged", format!("the parent's index: {}", chain(&e)))
+            }
+            ArchiveError::Parent(e) => e.into(),
             e @ ArchiveError::Local(_) => Self::new(Exit::Failed, "FilesUnreadable", e.to_string()),
             e @ ArchiveError::Stopped => Self::new(Exit::Failed, "Interrupted", e.to_string()),
         }

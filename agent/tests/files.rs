@@ -5,11 +5,13 @@ mod support;
 use std::path::Path;
 use std::process::Command;
 
+use serde_json::Value;
 use support::cli::{Machine, PREFIX};
 use support::s3::{BUCKET, S3};
 use support::{files_ending, noise};
 
 const KEY: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+const POINTER: &str = "latest_files_backup.manifest.json";
 
 fn fill(data: &Path) {
     std::fs::create_dir_all(data.join("segments/0")).expect("made");
@@ -168,6 +170,65 @@ fn damage_is_told_and_never_restored() {
         std::fs::write(&object, &good).expect("mended");
     }
     assert_eq!(image(&machine.data()), before);
+}
+
+/// Flips a bit in the middle of a file.
+fn flip(path: &Path) {
+    let mut bytes = std::fs::read(path).expect("read");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(path, bytes).expect("damaged");
+}
+
+/// A backup's reason to be a base, after `backup create`.
+fn base_because(machine: &Machine) -> String {
+    let made = machine.run(&["backup", "create", "--json"]).exits(0).json();
+    assert_eq!((made["kind"].as_str(), &made["parent"]), (Some("base"), &Value::Null), "{made}");
+    made["archive"]["because"].as_str().expect("a reason").to_owned()
+}
+
+#[test]
+fn a_damaged_parent_is_followed_by_a_base_and_the_reason_is_told() {
+    let s3 = S3::start();
+    let machine = Machine::of_files(&s3, "encryption: {key: {env: TEST_KEY}}").with("TEST_KEY", KEY);
+    fill(&machine.data());
+    machine.run(&["backup", "create"]).exits(0);
+    flip(&files_ending(&s3.bucket().join(PREFIX), "index-0")[0]);
+    let refused = machine.run(&["backup", "create", "--type", "incremental"]).exits(3);
+    refused.says("nothing can be built on").says("index-0").says("--type base");
+    let why = base_because(&machine);
+    assert!(why.contains("nothing can be built on") && why.contains("index-0"), "{why}");
+    machine.run(&["backup", "verify"]).exits(0);
+    let next = machine.run(&["backup", "create", "--json"]).exits(0).json();
+    assert_eq!(next["kind"], "incremental", "the chain goes on from the new base");
+
+    std::fs::remove_dir_all(s3.bucket().join(PREFIX).join("keys")).expect("removed");
+    machine.run(&["backup", "create", "--type", "incremental"]).exits(3).says("--type base");
+    assert!(base_because(&machine).contains("nothing can be built on"));
+
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let repository = s3.repository(PREFIX);
+    let put = |key: &str, body: &'static [u8]| {
+        runtime.block_on(repository.store().put(key, bytes::Bytes::from_static(body))).expect("stored");
+    };
+    let manifest_now = || {
+        let pointer = runtime.block_on(repository.store().get(POINTER)).expect("there");
+        let pointer: Value = serde_json::from_slice(&pointer.body).expect("json");
+        format!("backups/{}/manifest.json", pointer["backup_id"].as_str().expect("an id"))
+    };
+    put(&manifest_now(), b"{\"format\": 1");
+    let why = base_because(&machine);
+    assert!(why.contains("the manifest of the newest backup") && why.contains("is damaged"), "{why}");
+    put(&manifest_now(), b"{\"format\": 9}");
+    let why = base_because(&machine);
+    assert!(why.contains("format 9"), "{why}");
+    std::fs::remove_file(s3.bucket().join(PREFIX).join(manifest_now())).expect("removed");
+    let why = base_because(&machine);
+    assert!(why.contains("is missing"), "{why}");
+    put(POINTER, b"{\"format\"");
+    let why = base_because(&machine);
+    assert!(why.contains("the pointer to the newest backup is damaged"), "{why}");
+    machine.run(&["backup", "verify"]).exits(0);
 }
 
 #[test]

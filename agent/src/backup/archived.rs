@@ -15,10 +15,10 @@ use perennial_shared::encryption::{DataKey, keyring};
 use perennial_shared::id::{BackupId, Generation};
 use perennial_shared::manifest::{self, Archive, ArchiveObject, BackupKind, Manifest, Reason};
 use perennial_shared::pointer::PointerState;
-use perennial_shared::repository::{Repository, RepositoryError};
+use perennial_shared::repository::Repository;
 use perennial_shared::store::StoreError;
 
-use super::chain::{self, Decision, Newest};
+use super::chain::{self, Decision, Kind, Newest};
 use super::{Made, READY, Wish, describe, inventory, owner, publish, told_to_stop};
 use crate::archive::create::{self, ArchiveError, Archived, Request};
 use crate::archive::source::Source;
@@ -89,7 +89,7 @@ impl Work<'_> {
         let generation = owner::generation(repository, &pointer, self.wish).await?;
         let (decision, parent) = self.decide(&pointer).await?;
         failpoint::reach("backup-before-capture");
-        let made = self.caught_and_archived(generation, &decision, parent).await;
+        let made = self.made(generation, &decision, parent).await;
         // The data must be let go of whatever became of the backup; if both fail, the backup's failure is the telling one. A backup
         // that is complete is published even so: what is left over is the next capture's first task.
         let released = self.files.release().await;
@@ -118,6 +118,27 @@ impl Work<'_> {
             return Err(but(Failure::new(Exit::Failed, "WritesGoOn", message)));
         }
         Ok(Made { manifest, findings })
+    }
+
+    /// Makes what was decided. Where the parent of an increment turns out to be of no use, a base that is allowed is made instead:
+    /// each increment would fail as this one did, and so would the final backup of an instance that goes away.
+    async fn made(
+        &self,
+        generation: Generation,
+        decision: &Decision,
+        parent: Option<Manifest>,
+    ) -> Result<(Manifest, Caught, Vec<String>), Failure> {
+        let id = parent.as_ref().map(|p| p.backup_id.clone());
+        match (self.caught_and_archived(generation, decision, parent).await, id) {
+            (Err(e), Some(id)) if is_the_parents(&e) => {
+                let decision = chain::instead(self.wish.kind, &id, &e)?;
+                self.watch.see(&Progress::stage("making a base, because the parent is damaged"));
+                // Captured anew, since a capture leaves out what the parent has. What is left over is that capture's first task.
+                let _ = self.files.release().await;
+                self.caught_and_archived(generation, &decision, None).await
+            }
+            (made, _) => made,
+        }
     }
 
     async fn caught_and_archived(
@@ -177,26 +198,29 @@ impl Work<'_> {
 
     /// Base or increment, and on what.
     async fn decide(&self, pointer: &PointerState) -> Result<(Decision, Option<Manifest>), Failure> {
-        let newest = match pointer {
-            PointerState::Present { pointer, .. } => pointer.backup_id.as_ref(),
-            _ => None,
-        };
-        let parent = match newest {
-            Some(id) => Some(self.context.repository.manifest(id).await).transpose(),
-            None => Ok(None),
-        };
-        let parent = match parent {
-            // The pointer's backup is gone or unreadable: verification tells about that; a base does not need it.
-            Err(RepositoryError::Store(StoreError::NotFound { .. }) | RepositoryError::Manifest(_)) => None,
-            parent => parent?,
-        };
+        let parent = self.newest(pointer).await?;
         let known = match &parent {
-            Some(manifest) => Some(Newest::of(manifest, self.broken(manifest).await?)),
-            None => None,
+            Ok(manifest) => Ok(Newest::of(manifest, self.broken(manifest).await?)),
+            Err(why) => Err(why.clone()),
         };
         let decision = chain::decide(self.wish.kind, known.as_ref(), &self.context.target.archive, Timestamp::now())?;
-        let parent = parent.filter(|_| matches!(decision, Decision::Increment(_)));
+        let parent = parent.ok().filter(|_| matches!(decision, Decision::Increment(_)));
         Ok((decision, parent))
+    }
+
+    /// The newest backup, or why nothing is built on one. A repository that does not answer is an error, but not for a base.
+    async fn newest(&self, pointer: &PointerState) -> Result<Result<Manifest, String>, Failure> {
+        if self.wish.kind == Kind::Base {
+            return Ok(Err("a base was asked for".into()));
+        }
+        let id = match chain::named(pointer) {
+            Ok(id) => id,
+            Err(why) => return Ok(Err(why)),
+        };
+        match self.context.repository.manifest(id).await {
+            Ok(manifest) => Ok(Ok(manifest)),
+            Err(e) => chain::unreadable(id, &e).map(Err).ok_or_else(|| e.into()),
+        }
     }
 
     /// What is missing of the chain that an increment would rest on.
@@ -355,4 +379,9 @@ impl Work<'_> {
         let described = describe(self.context, self.wish, backup_id, generation, took, archived.objects);
         Manifest { kind, parent: parent.map(|p| p.backup_id), archive: Some(archive), ..described }
     }
+}
+
+/// Whether a backup failed because nothing can be built on its parent, whose index or key is lost.
+fn is_the_parents(failure: &Failure) -> bool {
+    matches!(failure.code, "ParentDamaged" | "KeyNotInRepository")
 }

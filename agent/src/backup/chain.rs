@@ -3,9 +3,13 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use perennial_shared::aws::chain as causes;
 use perennial_shared::id::BackupId;
-use perennial_shared::manifest::Manifest;
+use perennial_shared::manifest::{Manifest, ManifestError};
+use perennial_shared::pointer::PointerState;
+use perennial_shared::repository::RepositoryError;
 use perennial_shared::settings::ArchiveSettings;
+use perennial_shared::store::StoreError;
 
 use crate::failure::{Exit, Failure};
 
@@ -54,10 +58,56 @@ impl Newest {
     }
 }
 
+/// Added where an increment was asked for and cannot be made.
+const BASE_CAN: &str = "; `--type base` makes a base";
+
+/// The backup that the pointer names, or why it names none.
+pub(super) fn named(pointer: &PointerState) -> Result<&BackupId, String> {
+    match pointer {
+        PointerState::Present { pointer, .. } => pointer.backup_id.as_ref().ok_or_else(none_yet),
+        PointerState::Absent => Err(none_yet()),
+        PointerState::Bare { backup_id, .. } => {
+            Err(format!("a boot script wrote the pointer, which says nothing of {backup_id} but its name"))
+        }
+        PointerState::Damaged { why, .. } => Err(format!("the pointer to the newest backup is damaged: {why}")),
+    }
+}
+
+fn none_yet() -> String {
+    "there is no backup to build on".into()
+}
+
+/// What is wrong with the manifest of the newest backup; `None` where that cannot be told.
+pub(super) fn unreadable(id: &BackupId, error: &RepositoryError) -> Option<String> {
+    let of = format!("the manifest of the newest backup, {id},");
+    match error {
+        RepositoryError::Store(StoreError::NotFound { .. }) => Some(format!("{of} is missing")),
+        RepositoryError::Store(e @ StoreError::Corrupt { .. }) => Some(format!("{of} is damaged: {}", causes(e))),
+        RepositoryError::Manifest(ManifestError::Damaged { why, .. }) => Some(format!("{of} is damaged: {why}")),
+        RepositoryError::Manifest(ManifestError::Newer { format, .. }) => {
+            Some(format!("{of} has format {format}, written by a newer version of this program"))
+        }
+        _ => None,
+    }
+}
+
+/// What is made where the parent of an increment turned out to be of no use.
+pub(super) fn instead(kind: Kind, parent: &BackupId, failure: &Failure) -> Result<Decision, Failure> {
+    let why = useless(parent, &failure.message);
+    match kind {
+        Kind::Auto => Ok(Decision::Base(why)),
+        Kind::Base | Kind::Incremental => Err(Failure::new(failure.exit, failure.code, format!("{why}{BASE_CAN}"))),
+    }
+}
+
+fn useless(parent: &BackupId, why: &str) -> String {
+    format!("nothing can be built on {parent}: {why}")
+}
+
 /// Decides. An increment that was asked for and cannot be made is refused: a base in its place might not fit the time or the money.
 pub(super) fn decide(
     kind: Kind,
-    newest: Option<&Newest>,
+    newest: Result<&Newest, &String>,
     settings: &ArchiveSettings,
     now: Timestamp,
 ) -> Result<Decision, Failure> {
@@ -65,14 +115,13 @@ pub(super) fn decide(
         return Ok(Decision::Base("a base was asked for".into()));
     }
     let why_not = match newest {
-        None => Some("there is no backup to build on".to_owned()),
-        Some(newest) => why_not(newest, settings, now),
+        Err(why) => Some(why.clone()),
+        Ok(newest) => why_not(newest, settings, now),
     };
     match (why_not, newest, kind) {
-        (None, Some(newest), _) => Ok(Decision::Increment(format!("builds on {}", newest.id))),
+        (None, Ok(newest), _) => Ok(Decision::Increment(format!("builds on {}", newest.id))),
         (why, _, Kind::Incremental) => {
-            let why = why.unwrap_or_default();
-            let message = format!("no incremental backup can be made: {why}; `--type base` makes a base");
+            let message = format!("no incremental backup can be made: {}{BASE_CAN}", why.unwrap_or_default());
             Err(Failure::new(Exit::Refused, "NoIncrement", message))
         }
         (why, _, _) => Ok(Decision::Base(why.unwrap_or_default())),
@@ -84,7 +133,7 @@ fn why_not(newest: &Newest, settings: &ArchiveSettings, now: Timestamp) -> Optio
         return Some(format!("the newest backup, {}, is not made of archives", newest.id));
     }
     if let Some(why) = &newest.broken {
-        return Some(format!("nothing can be built on {}: {why}", newest.id));
+        return Some(useless(&newest.id, why));
     }
     if newest.position >= settings.max_increments {
         return Some(format!("the chain has {} increments, as many as `archive.max_increments`", newest.position));
@@ -102,6 +151,7 @@ fn why_not(newest: &Newest, settings: &ArchiveSettings, now: Timestamp) -> Optio
 #[cfg(test)]
 mod tests {
     use perennial_shared::id::Generation;
+    use perennial_shared::store::Version;
 
     use super::*;
 
@@ -121,13 +171,13 @@ mod tests {
             base_made_at: Some(before(47)),
             broken: None,
         };
-        let rows: [(Option<Newest>, &str); 6] = [
-            (None, "no backup to build on"),
-            (Some(Newest { is_archive: false, ..good.clone() }), "not made of archives"),
-            (Some(Newest { position: 3, ..good.clone() }), "max_increments"),
-            (Some(Newest { base_made_at: Some(before(49)), ..good.clone() }), "max_chain_age"),
-            (Some(Newest { base_made_at: None, ..good.clone() }), "not known"),
-            (Some(Newest { broken: Some("data-0 is missing".into()), ..good.clone() }), "data-0 is missing"),
+        let rows: [(Result<Newest, String>, &str); 6] = [
+            (Err("the pointer is damaged".into()), "the pointer is damaged"),
+            (Ok(Newest { is_archive: false, ..good.clone() }), "not made of archives"),
+            (Ok(Newest { position: 3, ..good.clone() }), "max_increments"),
+            (Ok(Newest { base_made_at: Some(before(49)), ..good.clone() }), "max_chain_age"),
+            (Ok(Newest { base_made_at: None, ..good.clone() }), "not known"),
+            (Ok(Newest { broken: Some("data-0 is missing".into()), ..good.clone() }), "data-0 is missing"),
         ];
         for (newest, word) in rows {
             let made = decide(Kind::Auto, newest.as_ref(), &settings, now).expect("a base");
@@ -136,9 +186,48 @@ mod tests {
             assert!(refused.exit == Exit::Refused && refused.message.contains(word), "{refused}");
         }
         for kind in [Kind::Auto, Kind::Incremental] {
-            let made = decide(kind, Some(&good), &settings, now).expect("an increment");
+            let made = decide(kind, Ok(&good), &settings, now).expect("an increment");
             assert!(matches!(made, Decision::Increment(_)));
         }
-        assert!(matches!(decide(Kind::Base, Some(&good), &settings, now), Ok(Decision::Base(_))));
+        assert!(matches!(decide(Kind::Base, Ok(&good), &settings, now), Ok(Decision::Base(_))));
+    }
+
+    #[test]
+    fn why_there_is_none_is_told_as_it_is() {
+        let id = BackupId::new(Timestamp::UNIX_EPOCH, Generation(1));
+        let pointer = |text: &str| PointerState::parse(text.as_bytes(), Version::new("v"));
+        for (pointer, word) in [
+            (PointerState::Absent, "there is no backup"),
+            (pointer("{\"form"), "is damaged: EOF"),
+            (pointer("{\"backup_id\": \"b1\"}"), "boot script"),
+        ] {
+            let why = named(&pointer).expect_err("no name");
+            assert!(why.contains(word), "{why}");
+        }
+        let store = |make: fn(&str, String, std::io::Error) -> StoreError| {
+            RepositoryError::Store(make("manifest.json", "s3://b".into(), std::io::Error::other("said")))
+        };
+        for (error, word) in [
+            (store(StoreError::not_found), Some("is missing")),
+            (store(StoreError::corrupt), Some("is damaged")),
+            (store(StoreError::denied), None),
+            (store(StoreError::unavailable), None),
+            (ManifestError::Damaged { id: id.to_string(), why: "cut".into() }.into(), Some("is damaged: cut")),
+            (ManifestError::Newer { id: id.to_string(), format: 9 }.into(), Some("format 9")),
+        ] {
+            let why = unreadable(&id, &error);
+            assert_eq!(why.is_some(), word.is_some(), "{error}");
+            assert!(why.is_none_or(|why| why.contains(word.unwrap_or_default()) && why.contains(id.as_str())));
+        }
+    }
+
+    #[test]
+    fn a_base_stands_in_for_an_increment_where_it_may() {
+        let id = BackupId::new(Timestamp::UNIX_EPOCH, Generation(1));
+        let failure = Failure::new(Exit::Problems, "ParentDamaged", "the index is torn");
+        let made = instead(Kind::Auto, &id, &failure).expect("a base");
+        assert!(matches!(made, Decision::Base(why) if why.contains("the index is torn") && why.contains(id.as_str())));
+        let refused = instead(Kind::Incremental, &id, &failure).expect_err("an increment or nothing");
+        assert!(refused.code == "ParentDamaged" && refused.message.contains("--type base"), "{refused}");
     }
 }
