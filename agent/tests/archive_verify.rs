@@ -103,6 +103,13 @@ impl World {
         [key("index-0"), key("data-0")]
     }
 
+    /// Loses the records of what was verified.
+    async fn forget(&self) {
+        for record in self.store.list("verifications/").await.expect("listed") {
+            self.store.delete(&record.key).await.expect("deleted");
+        }
+    }
+
     async fn change(&self, key: &str, change: impl FnOnce(&mut Vec<u8>)) {
         let mut body = self.store.get(key).await.expect("there").body.to_vec();
         change(&mut body);
@@ -283,8 +290,69 @@ async fn the_parts_find_what_is_in_them() {
     let mut bad = vec![];
     for n in 1..=5 {
         bad.push(world.verify(1, &part(&format!("{n}/5"))).await.verdict == Verdict::Damaged);
+        world.forget().await;
     }
     assert_eq!(bad.iter().filter(|b| **b).count(), 1, "{bad:?}");
+}
+
+/// What one part of the data showed is told by the verifications of the others, at every depth, of every backup that has the object.
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_that_was_found_is_not_forgotten() {
+    let mut world = World::new().await;
+    let data = world.own(0)[1].clone();
+    world.change(&data, |body| body[6_000_000] ^= 1).await;
+    let mut found = None;
+    for n in 1..=5 {
+        let report = world.verify(1, &part(&format!("{n}/5"))).await;
+        found = found.or((report.verdict == Verdict::Damaged).then_some(n));
+        let expected = if found.is_some() { Verdict::Damaged } else { Verdict::Good };
+        assert_eq!(report.verdict, expected, "{n}: {report:?}");
+        assert!(found.is_none_or(|_| report.damaged[0].places == 1 && report.damaged[0].object == data), "{report:?}");
+    }
+    assert!(found.is_some_and(|n| n < 5), "{found:?}");
+    for (backup, options) in [(1, structure()), (0, part("1/5")), (1, Options::default()), (1, again())] {
+        let report = world.verify_on(40, backup, &options).await;
+        assert_eq!((report.verdict, report.damaged[0].places), (Verdict::Damaged, 1), "{report:?}");
+        assert!(report.damaged[0].what[0].contains("the frame at"), "{report:?}");
+    }
+    let meta = world.store.head(&data).await.expect("there");
+    let object = world.made[0].archive.as_ref().expect("an archive").objects.iter().find(|o| o.full_key() == data);
+    let known = verify::known_damage(&world.repository(), object.expect("named"), &meta.version).await;
+    assert!(known.expect("read").is_some_and(|what| what.contains("the frame at")));
+
+    // A record that cannot be read is said, changes no verdict, and is not written over.
+    let inner = Arc::clone(&world.store);
+    let quiet = Arc::new(FaultyStore::at(Arc::clone(&inner), []));
+    world.store = Arc::<FaultyStore>::clone(&quiet);
+    world.verify(1, &part("1/5")).await;
+    let is_record = |line: &String| line.starts_with("get verifications/") && line.contains("data-0.tar");
+    let step = quiet.log().iter().position(is_record).expect("it is read");
+    let faulty = FaultyStore::at(Arc::clone(&inner), (0..4).map(|n| (step + n, Fault::Before)));
+    world.store = Arc::new(faulty);
+    let blind = world.verify(1, &part("1/5")).await;
+    assert!(blind.notes.iter().any(|note| note.contains("what is known of")), "{blind:?}");
+    world.store = inner;
+    assert_eq!(world.verify(1, &structure()).await.verdict, Verdict::Damaged);
+
+    // Another object under the same key is looked at for itself.
+    world.change(&data, |body| body[6_000_000] ^= 1).await;
+    assert_eq!(world.verify(1, &part("1/5")).await.verdict, Verdict::Good);
+}
+
+/// Damage that only showed by an object's SHA-256, or in the index.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_kind_of_damage_is_remembered() {
+    for (name, backup, object, harm, _) in HARMS {
+        let world = World::new().await;
+        let key = world.own(backup)[object].clone();
+        world.change(&key, harm).await;
+        assert_eq!(world.verify(1, &Options::default()).await.verdict, Verdict::Damaged, "{name}");
+        for n in 1..=3 {
+            let report = world.verify(1, &part(&format!("{n}/3"))).await;
+            assert_eq!((report.verdict, report.damaged.len()), (Verdict::Damaged, 1), "{name} {n}: {report:?}");
+            assert_eq!(report.damaged[0].object, key, "{name}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -231,6 +231,40 @@ fn a_damaged_parent_is_followed_by_a_base_and_the_reason_is_told() {
     machine.run(&["backup", "verify"]).exits(0);
 }
 
+/// Each verification reads another part of the data; what one of them found must reach the next backup.
+#[test]
+fn damage_that_was_found_is_told_until_it_was_read_and_right_and_nothing_is_built_on_it() {
+    let s3 = S3::start();
+    let machine = Machine::of_files(&s3, "");
+    fill(&machine.data());
+    machine.run(&["backup", "create"]).exits(0);
+    let object = files_ending(&s3.bucket().join(PREFIX), "data-0.tar.zst").remove(0);
+    let part = |text: &str| machine.run(&["backup", "verify", "--data-subset", text, "--again"]);
+    flip(&object);
+    part("1/3").exits(0);
+    part("2/3").exits(3).says("data-0.tar.zst");
+    part("1/3").exits(3).says("data-0.tar.zst");
+    machine.run(&["backup", "verify", "--structure"]).exits(3).says("not seen right since");
+    machine.run(&["backup", "create", "--type", "incremental"]).exits(5).says("verification found damage in");
+
+    // The object is what it was, behind the store's back: its damaged place alone is read again with any part.
+    flip(&object);
+    machine.run(&["backup", "verify", "--structure"]).exits(3);
+    part("1/3").exits(0);
+    machine.run(&["backup", "verify", "--structure"]).exits(0);
+    let next = machine.run(&["backup", "create", "--json"]).exits(0).json();
+    assert_eq!(next["kind"], "incremental");
+
+    flip(&object);
+    part("2/3").exits(3);
+    let why = base_because(&machine);
+    assert!(why.contains("verification found damage in") && why.contains("data-0.tar.zst"), "{why}");
+    machine.run(&["backup", "verify"]).exits(0);
+    let next = machine.run(&["backup", "create", "--json"]).exits(0).json();
+    assert_eq!(next["kind"], "incremental");
+    machine.run(&["backup", "verify"]).exits(0);
+}
+
 #[test]
 fn an_encrypted_backup_opens_with_its_key_alone() {
     let s3 = S3::start();

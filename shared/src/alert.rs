@@ -193,7 +193,7 @@ impl Kind {
             Self::EndpointFailed => "Check that the address exists and that the lifecycle function may move it; it tries again every minute.".into(),
             Self::AddressOutOfReach => "Pin the group to the zone or subnet named below (VPCZoneIdentifier; SubnetIds in infra/group.yaml), then terminate the instance in its group: the next one is restored and gets the address.".into(),
             Self::BackupFailed => format!("Run `perennial --target {target} doctor` on the instance, then `backup create`."),
-            Self::BackupDamaged => format!("Take a new backup now (`perennial --target {target} backup create`), then find out who changed the bucket."),
+            Self::BackupDamaged => format!("Take a new backup now that needs nothing of the old ones (`perennial --target {target} backup create --type base`), then find out who changed the bucket."),
             Self::BackupTooOld => format!("See why the schedule did not run; `perennial --target {target} backup create` takes one now."),
             Self::VerificationInconclusive => "Check the verify function's permissions and the bucket; it tries again at its next schedule.".into(),
             Self::CommandFailed => "Read the message; `aws ssm get-command-invocation` shows all of the output.".into(),
@@ -356,6 +356,12 @@ mod tests {
         ] {
             assert!(body.contains(part), "{part}: {body}");
         }
+    }
+
+    #[test]
+    fn after_damage_a_base_is_asked_for_because_an_increment_would_rest_on_it() {
+        let body = Alert { kind: Kind::BackupDamaged, ..alert() }.body();
+        assert!(body.contains("`perennial --target docs backup create --type base`"), "{body}");
     }
 
     #[test]

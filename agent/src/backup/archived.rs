@@ -17,6 +17,7 @@ use perennial_shared::manifest::{self, Archive, ArchiveObject, BackupKind, Manif
 use perennial_shared::pointer::PointerState;
 use perennial_shared::repository::Repository;
 use perennial_shared::store::StoreError;
+use perennial_shared::verify;
 
 use super::chain::{self, Decision, Kind, Newest};
 use super::{Made, READY, Wish, describe, inventory, owner, publish, told_to_stop};
@@ -223,7 +224,7 @@ impl Work<'_> {
         }
     }
 
-    /// What is missing of the chain that an increment would rest on.
+    /// What is missing or known to be damaged of the chain that an increment would rest on.
     async fn broken(&self, parent: &Manifest) -> Result<Option<String>, Failure> {
         let Some(archive) = &parent.archive else { return Ok(None) };
         match (&archive.key_id, &self.context.target.encryption) {
@@ -237,8 +238,12 @@ impl Work<'_> {
     }
 
     async fn lacks(&self, object: &ArchiveObject) -> Result<Option<String>, Failure> {
-        match self.context.repository.store().head(&object.full_key()).await {
-            Ok(meta) if meta.size == object.size => Ok(None),
+        let repository = &self.context.repository;
+        match repository.store().head(&object.full_key()).await {
+            Ok(meta) if meta.size == object.size => {
+                let known = verify::known_damage(repository, object, &meta.version).await?;
+                Ok(known.map(|what| format!("verification found damage in {}: {what}", object.full_key())))
+            }
             Ok(meta) => Ok(Some(format!("{} has {} bytes instead of {}", object.full_key(), meta.size, object.size))),
             Err(StoreError::NotFound { .. }) => Ok(Some(format!("{} is missing", object.full_key()))),
             Err(e) => Err(e.into()),

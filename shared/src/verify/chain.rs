@@ -2,7 +2,8 @@
 //!
 //! Three steps: every object of the chain is there with its size; the index is read to its end; and of the data as much as is asked
 //! for and no record speaks for. Of an object that is read whole the SHA-256 is compared too, which also covers what stands between the
-//! files (tar headers, chunks that only older backups need).
+//! files (tar headers, chunks that only older backups need). What a record says was damaged is read again where the backup has a part in
+//! it, and is told until it was found right.
 //!
 //! An encrypted backup without its key shows neither index nor chunks: then objects are only compared by their SHA-256.
 
@@ -18,7 +19,7 @@ use tokio::sync::mpsc;
 
 use super::data::{Data, Found, Reader};
 use super::plan::{Planner, Share};
-use super::record::{Belief, Record};
+use super::record::{Belief, News, Place, Record, Sign};
 use super::report::{Damages, Report, Verdict, verdict_of};
 use super::sha256::sha256_of;
 use super::structure::{Seen, Structure, send_all};
@@ -60,14 +61,8 @@ struct Present<'a> {
     object: &'a ArchiveObject,
     version: Version,
     record: Record,
-}
-
-/// What was found right of an object.
-struct Right {
-    /// The frames that begin here.
-    range: Range<u64>,
-    /// Its SHA-256.
-    sha256: bool,
+    /// Why the record could not be read; then nothing may be written in its place.
+    unread: Option<String>,
 }
 
 /// Looks at everything that the options ask for.
@@ -115,20 +110,21 @@ impl<'a> Chain<'a> {
                 return report.note(verdict_of(&e), chain(&e));
             }
         };
-        let present = self.recorded(versions).await;
+        let present = self.recorded(versions, report).await;
         let shares = self.shares(&present, report);
         let total = shares.iter().map(|s| s.range.end - s.range.start).sum();
         self.options.progress.total.store(total, Ordering::Relaxed);
         let (seen, data) = self.read(&shares).await;
-        let right = self.judge(&shares, &seen, &data, report).await;
+        let news = self.judge(&shares, &seen, &data, report).await;
         let complete = seen.complete;
         self.tell(seen, data, report);
-        let good = present.iter().zip(&shares).zip(&right).filter(|((present, share), right)| {
+        tell_known(&present, &news, report);
+        let good = present.iter().zip(&shares).zip(&news).filter(|((present, share), news)| {
             let here = present.as_ref().is_some_and(|p| !report.is_damaged(&p.object.full_key()));
-            here && right.range == share.range && (complete || right.sha256)
+            here && news.right == share.range && (complete || news.sha256)
         });
         report.objects_good = good.count();
-        self.remember(present, right, report).await;
+        self.remember(present, news, report).await;
     }
 
     /// The chain's objects, as they can be read.
@@ -168,15 +164,21 @@ impl<'a> Chain<'a> {
     }
 
     /// With what is remembered of each.
-    async fn recorded(&self, versions: Vec<Option<Version>>) -> Vec<Option<Present<'a>>> {
-        let ask = !self.options.again && self.options.depth != Depth::Structure;
+    async fn recorded(&self, versions: Vec<Option<Version>>, report: &mut Report) -> Vec<Option<Present<'a>>> {
         let read = |(object, version): (&'a ArchiveObject, Option<Version>)| async move {
             let version = version?;
-            let record =
-                if ask { Record::read(self.repository, object, &version).await } else { Record::new(object, &version) };
-            Some(Present { object, version, record })
+            let (record, unread) = match Record::read(self.repository, object, &version).await {
+                Ok(record) => (record, None),
+                Err(e) => (Record::new(object, &version), Some(chain(&e))),
+            };
+            Some(Present { object, version, record, unread })
         };
-        stream::iter(self.archive.objects.iter().zip(versions)).map(read).buffered(AT_ONCE).collect().await
+        let reads = stream::iter(self.archive.objects.iter().zip(versions)).map(read).buffered(AT_ONCE);
+        let present: Vec<Option<Present<'_>>> = reads.collect().await;
+        for (present, why) in present.iter().flatten().filter_map(|p| Some((p, p.unread.as_ref()?))) {
+            report.notes.push(format!("what is known of {} could not be read: {why}", present.object.full_key()));
+        }
+        present
     }
 
     /// What is to be read of each object.
@@ -185,16 +187,24 @@ impl<'a> Chain<'a> {
         let mut shares = vec![];
         for (number, present) in present.iter().enumerate() {
             let Some(Present { object, record, .. }) = present else {
-                shares.push(Share { range: 0..0, whole: false });
+                shares.push(Share::default());
                 continue;
             };
             let (wanted, whole) = self.wanted(number, object.size);
-            let left = record.left(wanted.clone(), &belief);
+            // Of what is read whole the SHA-256 alone tells that no damage is left.
+            let anew = self.options.again || (whole && !record.damaged.is_empty());
+            let left = if anew { wanted.clone() } else { record.left(wanted.clone(), &belief) };
             let range = if whole && !left.is_empty() { wanted.clone() } else { left };
             report.from_records += length(&wanted) - length(&range);
-            shares.push(Share { whole: whole && !range.is_empty(), range });
+            shares.push(Share { whole: whole && !range.is_empty(), range, again: self.again(record) });
         }
         shares
+    }
+
+    /// Where frames begin that were damaged.
+    fn again(&self, record: &Record) -> Vec<u64> {
+        let frames = record.damaged.iter().filter(|p| p.sign == Sign::Frame && self.options.depth != Depth::Structure);
+        frames.map(|p| p.from).collect()
     }
 
     /// What would be read without any record, and whether as a whole.
@@ -226,42 +236,70 @@ impl<'a> Chain<'a> {
         (seen.unwrap_or_else(failed), data)
     }
 
-    /// What was found right of each object.
-    async fn judge(&self, shares: &[Share], seen: &Seen, data: &Data, report: &mut Report) -> Vec<Right> {
-        let mut right = vec![];
+    /// What was found of each object.
+    async fn judge(&self, shares: &[Share], seen: &Seen, data: &Data, report: &mut Report) -> Vec<News> {
+        let mut news = vec![];
         for ((object, share), found) in self.archive.objects.iter().zip(shares).zip(&data.found) {
-            let (mut sha256, mut range) = (false, self.reached(share, seen, found));
+            let (mut sha256, mut right) = (false, self.reached(share, seen, found));
+            let frames = found.damaged.iter().map(|(range, what)| self.place(Sign::Frame, range.clone(), what));
+            let mut damaged: Vec<_> = frames.collect();
+            let of_index = seen.damage.of(&object.full_key());
+            damaged.extend(of_index.map(|what| self.place(Sign::Index, 0..object.size, what)));
             if let Some(sum) = found.sha256(object.size) {
-                sha256 = sum == object.sha256 || self.sum_is_right_now(object, &sum, report).await;
-                range = if sha256 { share.range.clone() } else { nothing(share) };
+                let wrong = if sum == object.sha256 { Ok(()) } else { self.sum_once_more(object, &sum, report).await };
+                sha256 = wrong.is_ok();
+                right = if sha256 { share.range.clone() } else { nothing(share) };
+                let wrong = wrong.err().flatten();
+                damaged.extend(wrong.map(|what| self.place(Sign::Sha256, 0..object.size, &what)));
             }
-            right.push(Right { range, sha256 });
+            let (frames, index) = (found.healed.clone(), seen.complete && !self.sealed());
+            news.push(News {
+                right,
+                sha256,
+                frames,
+                index,
+                damaged,
+                by: self.manifest.backup_id.clone(),
+                at: self.now,
+            });
         }
-        right
+        news
     }
 
-    /// Reads an object with a wrong sum once more before that is called damage: it may have been damaged on its way.
-    async fn sum_is_right_now(&self, object: &ArchiveObject, sum: &str, report: &mut Report) -> bool {
+    fn place(&self, sign: Sign, range: Range<u64>, what: &str) -> Place {
+        let (by, what) = (self.manifest.backup_id.clone(), what.to_owned());
+        Place { sign, from: range.start, to: range.end, what, at: self.now, by }
+    }
+
+    /// Reads an object with a wrong sum once more before that is called damage: it may have been damaged on its way. Fails with what is
+    /// wrong, or without where that could not be told.
+    async fn sum_once_more(
+        &self,
+        object: &ArchiveObject,
+        sum: &str,
+        report: &mut Report,
+    ) -> Result<(), Option<String>> {
         let key = object.full_key();
         let said = format!("it has SHA-256 {sum}, the manifest says {}", object.sha256);
         if self.options.deadline.is_some_and(|d| Instant::now() >= d) {
             report
                 .note(Verdict::CouldNotTell, format!("{key}: {said}; time ran out before it could be read once more"));
-            return false;
+            return Err(None);
         }
         match sha256_of(self.repository.store(), &key).await {
-            Ok((sum, _)) if sum == object.sha256 => return true,
+            Ok((sum, _)) if sum == object.sha256 => Ok(()),
             Ok(_) => {
                 let mut damage = Damages::default();
-                damage.add(&key, said);
+                damage.add(&key, said.clone());
                 report.damages(damage);
+                Err(Some(said))
             }
             Err(e) => {
                 let e = RepositoryError::Store(e);
                 report.note(verdict_of(&e), chain(&e));
+                Err(None)
             }
         }
-        false
     }
 
     fn reached(&self, share: &Share, seen: &Seen, found: &Found) -> Range<u64> {
@@ -301,27 +339,43 @@ impl<'a> Chain<'a> {
         }
     }
 
-    /// Records what was found right. Without it, it is only read again.
-    async fn remember(&self, present: Vec<Option<Present<'_>>>, right: Vec<Right>, report: &mut Report) {
-        let news =
-            present.into_iter().zip(right).filter_map(|(p, r)| Some((p?, r)).filter(|(_, r)| !r.range.is_empty()));
-        let mut written = stream::iter(news).map(|(p, r)| self.record(p, r)).buffer_unordered(AT_ONCE);
+    /// Records what was found. Without it, what was right is only read again; what was damaged is told by nobody else.
+    async fn remember(&self, present: Vec<Option<Present<'a>>>, news: Vec<News>, report: &mut Report) {
+        let changed = |(p, n): (Option<Present<'a>>, News)| Some((p?, n)).filter(|(p, n)| p.record.is_changed_by(n));
+        let changed = present.into_iter().zip(news).filter_map(changed);
+        let mut written = stream::iter(changed).map(|(p, n)| self.record(p, n)).buffer_unordered(AT_ONCE);
         while let Some(result) = written.next().await {
             if let Err(e) = result {
-                let why = format!("what was read could not be recorded and will be read again: {}", chain(&e));
+                let why = format!("what was found could not be recorded and must be read again: {}", chain(&e));
                 return report.notes.push(why);
             }
         }
     }
 
-    async fn record(&self, present: Present<'_>, right: Right) -> Result<(), StoreError> {
-        let Present { object, version, mut record } = present;
-        if self.options.again {
-            record = Record::read(self.repository, object, &version).await;
+    /// On what is recorded now: another verification may have ended meanwhile.
+    async fn record(&self, present: Present<'_>, news: News) -> Result<(), StoreError> {
+        let Present { object, version, unread, .. } = present;
+        if unread.is_some() {
+            return Ok(());
         }
-        record.add(right.range, &self.manifest.backup_id, right.sha256, self.now);
+        let mut record = Record::read(self.repository, object, &version).await?;
+        record.take(&news);
         record.write(self.repository, object).await
     }
+}
+
+/// Says what is known to be damaged and was not looked at.
+fn tell_known(present: &[Option<Present<'_>>], news: &[News], report: &mut Report) {
+    let mut damage = Damages::default();
+    for (present, news) in present.iter().zip(news) {
+        let Some(present) = present else { continue };
+        for place in present.record.not_seen_again(news) {
+            let when = place.at.strftime("%Y-%m-%d %H:%M UTC");
+            let what = format!("{} (found {when} and not seen right since)", place.what);
+            damage.add(&present.object.full_key(), what);
+        }
+    }
+    report.damages(damage);
 }
 
 fn nothing(share: &Share) -> Range<u64> {

@@ -5,6 +5,7 @@
 //!
 //! Memory: [`AT_ONCE`] requests of some MiB, with a frame or two of each in the clear.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -16,7 +17,8 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
 use super::Progress;
-use super::plan::{Share, Step};
+use super::plan::{self, Share, Step};
+use super::record::PLACES;
 use super::report::{Damages, blamed};
 use crate::archive::entry::FrameRef;
 use crate::archive::frame::{Content, Decompressor, PLAIN};
@@ -51,6 +53,11 @@ pub(super) struct Found {
     pub(super) chunks: u64,
     /// Bytes that were read and right.
     pub(super) bytes: u64,
+    /// Damaged places: where they begin and end, and what is wrong.
+    pub(super) damaged: Vec<(Range<u64>, String)>,
+    /// Where frames begin that had been damaged before and are right.
+    pub(super) healed: Vec<u64>,
+    share: Share,
     /// SHA-256 of everything up to `reached`, of an object that is read whole.
     hash: Option<Sha256>,
 }
@@ -77,7 +84,8 @@ struct Brought {
 enum Outcome {
     /// All of its chunks were right.
     Right(Bytes, u64),
-    Damaged(Vec<(String, String)>),
+    /// These places are not.
+    Damaged(Vec<(Range<u64>, String)>),
     Doubt(String),
     Late,
 }
@@ -96,7 +104,7 @@ impl Reader {
         let mut brought = stream::poll_fn(move |context| steps.poll_recv(context)).map(work).buffered(AT_ONCE);
         while let Some(done) = brought.next().await {
             match done {
-                Ok(done) => data.take(done).await,
+                Ok(done) => data.take(done, &self.objects).await,
                 Err(e) => data.doubts.push(e.to_string()),
             }
         }
@@ -126,7 +134,7 @@ impl Reader {
         let length = step.range.end - step.range.start;
         let bytes = match self.objects.range(step.object, step.range.start, length).await {
             Ok(bytes) => bytes,
-            Err(e) => return blamed(e).map_or_else(Outcome::Doubt, |damage| Outcome::Damaged(vec![damage])),
+            Err(e) => return blamed(e).map_or_else(Outcome::Doubt, |(_, why)| Outcome::Damaged(step.damaged(&why))),
         };
         let (objects, step, progress) = (self.objects.clone(), Arc::clone(step), Arc::clone(&self.progress));
         let checking = spawn_blocking(move || {
@@ -144,10 +152,10 @@ fn check(objects: &Objects, step: &Step, bytes: Bytes) -> Outcome {
         Ok(decompressor) => decompressor,
         Err(e) => return Outcome::Doubt(e.to_string()),
     };
-    let (key, mut damage, mut chunks) = (objects.key(step.object), vec![], 0);
+    let (mut damage, mut chunks) = (vec![], 0);
     let mut plain = PLAIN.lend();
     for (frame, pieces) in &step.frames {
-        let mut damaged = |why: String| damage.push((key.clone(), format!("the frame at {}: {why}", frame.offset)));
+        let mut damaged = |why: String| damage.push(plan::damaged(frame, &why));
         let begin = usize::try_from(frame.offset - step.range.start).unwrap_or(usize::MAX);
         let stored = bytes.slice(begin..begin + frame.length as usize);
         if let Err(why) = decompress(objects, frame, stored, &mut decompressor, &mut plain) {
@@ -183,7 +191,13 @@ fn decompress(
 impl Found {
     fn of(share: &Share) -> Self {
         let hash = share.whole.then(Sha256::new);
-        Self { reached: share.range.start, hash, ..Self::default() }
+        Self { reached: share.range.start, share: share.clone(), hash, ..Self::default() }
+    }
+
+    /// Takes over what is wrong. However much it is, the memory is that of a few.
+    fn damage(&mut self, places: Vec<(Range<u64>, String)>) {
+        let room = PLACES.saturating_sub(self.damaged.len());
+        self.damaged.extend(places.into_iter().take(room));
     }
 
     /// The SHA-256 of an object of this size that was read whole.
@@ -194,12 +208,17 @@ impl Found {
 }
 
 impl Data {
-    async fn take(&mut self, brought: Brought) {
+    async fn take(&mut self, brought: Brought, objects: &Objects) {
         let Brought { step, outcome } = brought;
         let Some(found) = self.found.get_mut(step.object as usize) else { return };
-        found.unordered |= !step.in_order;
+        // What is read again only because it was damaged says nothing of how far the rest was reached.
+        let due = found.share.range.contains(&step.range.start);
+        found.unordered |= due && !step.in_order;
+        found.stuck |= due && !matches!(outcome, Outcome::Right(..));
         match outcome {
             Outcome::Right(bytes, chunks) => {
+                let offsets = step.frames.iter().map(|(frame, _)| frame.offset);
+                found.healed.extend(offsets.filter(|at| found.share.again.contains(at)));
                 found.frames += step.frames.len() as u64;
                 found.chunks += chunks;
                 found.bytes += bytes.len() as u64;
@@ -208,19 +227,15 @@ impl Data {
                     found.hash = hashed(found.hash.take(), bytes).await;
                 }
             }
-            outcome => {
-                found.stuck = true;
-                self.note(outcome, step.range.end - step.range.start);
+            Outcome::Damaged(places) => {
+                let key = objects.key(step.object);
+                for (_, what) in &places {
+                    self.damage.add(&key, what.clone());
+                }
+                found.damage(places);
             }
-        }
-    }
-
-    fn note(&mut self, outcome: Outcome, bytes: u64) {
-        match outcome {
-            Outcome::Damaged(found) => found.into_iter().for_each(|(object, what)| self.damage.add(&object, what)),
             Outcome::Doubt(why) => self.doubts.push(why),
-            Outcome::Late => self.late += bytes,
-            Outcome::Right(..) => {}
+            Outcome::Late => self.late += step.range.end - step.range.start,
         }
     }
 }

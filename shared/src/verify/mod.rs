@@ -12,7 +12,7 @@
 //! | [`plan`] | which frames are fetched together |
 //! | [`data`] | its frames: fetched, decompressed, every chunk hashed |
 //! | [`subset`] | a part of the data each day |
-//! | [`record`] | what was read lately and need not be read again |
+//! | [`record`] | what was read lately and need not be read again, and what was damaged |
 //! | [`touched`] | which backups a damaged object belongs to |
 //! | [`sha256`] | what `sha256sum` prints |
 
@@ -35,8 +35,10 @@ use jiff::Timestamp;
 
 use crate::encryption::KeySources;
 use crate::id::BackupId;
+use crate::manifest::ArchiveObject;
 use crate::pointer::{Pointer, PointerState};
 use crate::repository::Repository;
+use crate::store::{StoreError, Version};
 
 pub use report::{Damage, Report, Verdict};
 pub use sha256::{sha256_hex, sha256_of, sha256_while};
@@ -149,6 +151,16 @@ pub async fn one(repository: &Repository, id: &BackupId, now: Timestamp, options
         }
     }
     report
+}
+
+/// What a verification found damaged in this version of an object, and none found right since. No record is no damage.
+pub async fn known_damage(
+    repository: &Repository,
+    object: &ArchiveObject,
+    version: &Version,
+) -> Result<Option<String>, StoreError> {
+    let record = record::Record::read(repository, object, version).await?;
+    Ok(record.damaged.into_iter().next().map(|place| place.what))
 }
 
 async fn exchanged(repository: &Repository, pointer: &Pointer, id: &BackupId, report: &mut Report) {

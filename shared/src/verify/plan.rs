@@ -22,12 +22,20 @@ const MOST_PIECES: usize = 1 << 18;
 pub(super) type Piece = plan::Piece<Arc<RelPath>>;
 
 /// What is to be read of an object.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Share {
     /// The frames that begin here.
     pub(super) range: Range<u64>,
     /// Everything is read, in its order, also what no file has a part in: the range is the whole object.
     pub(super) whole: bool,
+    /// Frames that begin here were damaged, and are read again wherever they are.
+    pub(super) again: Vec<u64>,
+}
+
+impl Share {
+    fn wants(&self, frame: &FrameRef) -> bool {
+        self.range.contains(&frame.offset) || self.again.contains(&frame.offset)
+    }
 }
 
 /// One request.
@@ -41,6 +49,21 @@ pub(super) struct Step {
     pub(super) frames: Vec<(FrameRef, Vec<Piece>)>,
     /// It begins where, or behind where, the last one of the object ended.
     pub(super) in_order: bool,
+}
+
+impl Step {
+    /// All of it, where it could not be had.
+    pub(super) fn damaged(&self, why: &str) -> Vec<(Range<u64>, String)> {
+        if self.frames.is_empty() {
+            return vec![(self.range.clone(), why.to_owned())];
+        }
+        self.frames.iter().map(|(frame, _)| damaged(frame, why)).collect()
+    }
+}
+
+/// A damaged frame: where it is, and what to say of it.
+pub(super) fn damaged(frame: &FrameRef, why: &str) -> (Range<u64>, String) {
+    (frame.offset..frame.offset + u64::from(frame.length), format!("the frame at {}: {why}", frame.offset))
 }
 
 /// Turns pieces, as the walk brings them, into steps.
@@ -74,7 +97,7 @@ impl Planner {
 
     /// Whether the frame is to be read.
     pub(super) fn wants(&self, frame: &FrameRef) -> bool {
-        self.lanes.get(frame.object as usize).is_some_and(|lane| lane.share.range.contains(&frame.offset))
+        self.lanes.get(frame.object as usize).is_some_and(|lane| lane.share.wants(frame))
     }
 
     /// A piece of a frame that is wanted.
@@ -123,7 +146,7 @@ impl Lane {
     fn end_frame(&mut self, ready: &mut Vec<Step>) {
         let Some((frame, pieces)) = self.frame.take() else { return };
         let end = frame.offset + u64::from(frame.length);
-        if frame.offset < self.position {
+        if frame.offset < self.position || !self.share.range.contains(&frame.offset) {
             let (range, frames) = (frame.offset..end, vec![(frame, pieces)]);
             ready.push(Step { object: self.object, range, frames, in_order: false });
             return;
@@ -239,7 +262,7 @@ mod tests {
             let mut read = BTreeMap::new();
             for part in 1..=of {
                 let subset = Subset::parse(&format!("{part}/{of}"), jiff::Timestamp::UNIX_EPOCH).expect("good");
-                let shares = sizes.iter().map(|size| Share { range: subset.range(*size), whole: false }).collect();
+                let shares = sizes.iter().map(|size| Share { range: subset.range(*size), whole: false, again: vec![] }).collect();
                 let steps = plan(&walk, shares);
                 prop_assert!(steps.iter().all(|s| s.in_order && s.range.end - s.range.start <= LARGEST_FETCH));
                 for (frame, times) in count(&steps) {
@@ -253,7 +276,7 @@ mod tests {
         #[test]
         fn an_object_that_is_read_whole_is_read_in_its_order_without_a_gap(objects in objects(), seed in prop::collection::vec(any::<u32>(), 1..20)) {
             let (frames, sizes) = frames(&objects);
-            let shares = sizes.iter().map(|size| Share { range: 0..*size, whole: true }).collect();
+            let shares = sizes.iter().map(|size| Share { range: 0..*size, whole: true, again: vec![] }).collect();
             let steps = plan(&shuffled(frames.clone(), &seed), shares);
             let mut ends = vec![0; sizes.len()];
             for step in &steps {
@@ -271,8 +294,27 @@ mod tests {
             let (frames, sizes) = frames(&objects);
             let mut walk = frames.clone();
             walk.sort_by_key(|f| (f.offset ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-            let shares = sizes.iter().map(|size| Share { range: 0..*size, whole }).collect();
+            let shares = sizes.iter().map(|size| Share { range: 0..*size, whole, again: vec![] }).collect();
             prop_assert_eq!(count(&plan(&walk, shares)).into_keys().collect::<Vec<_>>(), frames);
+        }
+
+        #[test]
+        fn what_was_damaged_is_read_again_by_itself_and_changes_nothing_of_the_rest(objects in objects(), seed in prop::collection::vec(any::<u32>(), 1..20), part in 1..4_u32) {
+            let (frames, sizes) = frames(&objects);
+            let walk = shuffled(frames.clone(), &seed);
+            let subset = Subset::parse(&format!("{part}/3"), jiff::Timestamp::UNIX_EPOCH).expect("good");
+            let share = |again: Vec<u64>| sizes.iter().map(|size| Share { range: subset.range(*size), whole: false, again: again.clone() }).collect();
+            let again: Vec<_> = frames.iter().step_by(3).map(|f| f.offset).collect();
+            let is_due = |step: &Step| subset.range(sizes[step.object as usize]).contains(&step.range.start);
+            let (due, more): (Vec<_>, Vec<_>) = plan(&walk, share(again.clone())).into_iter().partition(is_due);
+            let of = |steps: &[Step], object: usize| steps.iter().filter(|s| s.object as usize == object).cloned().collect::<Vec<_>>();
+            let usual = plan(&walk, share(vec![]));
+            for object in 0..sizes.len() {
+                prop_assert_eq!(of(&due, object), of(&usual, object));
+            }
+            prop_assert!(more.iter().all(|s| s.frames.len() == 1 && !s.in_order));
+            let read = count(&[due, more].concat());
+            prop_assert!(frames.iter().filter(|f| again.contains(&f.offset)).all(|f| read.get(f) == Some(&1)));
         }
     }
 }

@@ -4,7 +4,10 @@
 //! exactly which object were found right, when, and by whose index. It is believed for a month, by backups that the one that was
 //! verified is a parent of (they need no other chunks of the object) or, where the whole object had its SHA-256, by any.
 //!
-//! Records are advice. One that cannot be read, or is of another object, is not believed and costs reading again; one that could not be
+//! What was found damaged is remembered, too, until it was found right again: a verification of other parts says it again, and nothing
+//! is built on it.
+//!
+//! Records are advice. One that is torn, or of another object, is not believed and costs reading again; one that could not be read or
 //! written is said and changes no verdict. Of two that are written at the same time one is lost.
 
 use std::collections::BTreeSet;
@@ -21,8 +24,12 @@ use crate::store::{StoreError, Version};
 
 /// Stretches that a record keeps: the newest.
 const KEPT: usize = 100;
+/// Damaged places that a record keeps: the first that were found.
+pub(super) const PLACES: usize = 100;
+/// Characters that it keeps of what is wrong with each.
+const SAID: usize = 300;
 /// No real record is larger.
-const LARGEST: usize = 64 << 10;
+const LARGEST: usize = 256 << 10;
 
 /// What is remembered of one object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +42,69 @@ pub(super) struct Record {
     sha256: String,
     /// What was found right.
     right: Vec<Stretch>,
+    /// What was found damaged, and not right since.
+    #[serde(default)]
+    pub(super) damaged: Vec<Place>,
+}
+
+/// A part of an object that was found damaged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Place {
+    pub(super) sign: Sign,
+    pub(super) from: u64,
+    pub(super) to: u64,
+    pub(super) what: String,
+    /// When it was first seen.
+    pub(super) at: Timestamp,
+    /// The backup that was verified then.
+    pub(super) by: BackupId,
+}
+
+/// By what a damage shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Sign {
+    /// The frame that begins there.
+    Frame,
+    /// A page of the index, which is looked at as a whole.
+    Index,
+    /// The SHA-256 of the object.
+    Sha256,
+}
+
+/// What a verification found of one object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct News {
+    /// The frames that begin here were right.
+    pub(super) right: Range<u64>,
+    /// The whole object's SHA-256 was right.
+    pub(super) sha256: bool,
+    /// Where frames begin that had been damaged and were right.
+    pub(super) frames: Vec<u64>,
+    /// The backup's whole index was right.
+    pub(super) index: bool,
+    /// What was damaged.
+    pub(super) damaged: Vec<Place>,
+    pub(super) by: BackupId,
+    pub(super) at: Timestamp,
+}
+
+impl Place {
+    /// The same place, seen by the same sign. Of an index each backup needs other pages.
+    fn is(&self, other: &Self) -> bool {
+        (self.sign, self.from) == (other.sign, other.from) && (self.sign != Sign::Index || self.by == other.by)
+    }
+}
+
+impl News {
+    fn heals(&self, place: &Place) -> bool {
+        self.sha256
+            || match place.sign {
+                Sign::Frame => self.frames.contains(&place.from),
+                Sign::Index => self.index && self.by == place.by,
+                Sign::Sha256 => false,
+            }
+    }
 }
 
 /// A part of an object that was found right.
@@ -76,18 +146,32 @@ impl Belief {
 impl Record {
     /// Nothing is known of this object yet.
     pub(super) fn new(object: &ArchiveObject, version: &Version) -> Self {
-        Self { size: object.size, version: version.clone(), sha256: object.sha256.clone(), right: vec![] }
+        Self {
+            size: object.size,
+            version: version.clone(),
+            sha256: object.sha256.clone(),
+            right: vec![],
+            damaged: vec![],
+        }
     }
 
-    /// What is remembered of this very object; nothing where that cannot be read.
-    pub(super) async fn read(repository: &Repository, object: &ArchiveObject, version: &Version) -> Self {
+    /// What is remembered of this very object; nothing where the record is missing or torn.
+    pub(super) async fn read(
+        repository: &Repository,
+        object: &ArchiveObject,
+        version: &Version,
+    ) -> Result<Self, StoreError> {
         let new = Self::new(object, version);
-        let Ok(stored) = repository.store().get(&key(object)).await else { return new };
+        let stored = match repository.store().get(&key(object)).await {
+            Err(StoreError::NotFound { .. } | StoreError::Corrupt { .. }) => return Ok(new),
+            stored => stored?,
+        };
         if stored.body.len() > LARGEST {
-            return new;
+            return Ok(new);
         }
         let record = serde_json::from_slice::<Self>(&stored.body).ok();
-        record.filter(|r| (r.size, &r.version, &r.sha256) == (new.size, &new.version, &new.sha256)).unwrap_or(new)
+        let of_it = |r: &Self| (r.size, &r.version, &r.sha256) == (new.size, &new.version, &new.sha256);
+        Ok(record.filter(of_it).unwrap_or(new))
     }
 
     /// Writes it over the one that is there.
@@ -108,8 +192,32 @@ impl Record {
         if start < end { start..end } else { start..start }
     }
 
+    /// What is remembered as damaged, and was not looked at this time.
+    pub(super) fn not_seen_again<'a>(&'a self, news: &'a News) -> impl Iterator<Item = &'a Place> {
+        self.damaged.iter().filter(|p| !news.heals(p) && !news.damaged.iter().any(|n| n.is(p)))
+    }
+
+    /// Whether there is something to remember.
+    pub(super) fn is_changed_by(&self, news: &News) -> bool {
+        !news.right.is_empty() || !news.damaged.is_empty() || self.damaged.iter().any(|p| news.heals(p))
+    }
+
+    /// Takes over what was just found.
+    pub(super) fn take(&mut self, news: &News) {
+        if !news.right.is_empty() {
+            self.add(news.right.clone(), &news.by, news.sha256, news.at);
+        }
+        self.damaged.retain(|p| !news.heals(p));
+        for place in &news.damaged {
+            if self.damaged.len() < PLACES && !self.damaged.iter().any(|p| p.is(place)) {
+                let what = place.what.chars().take(SAID).collect();
+                self.damaged.push(Place { what, ..place.clone() });
+            }
+        }
+    }
+
     /// Remembers a stretch that was just found right, and forgets what it makes unnecessary.
-    pub(super) fn add(&mut self, range: Range<u64>, by: &BackupId, sha256: bool, now: Timestamp) {
+    fn add(&mut self, range: Range<u64>, by: &BackupId, sha256: bool, now: Timestamp) {
         let new = Stretch { from: range.start, to: range.end, at: now, by: by.clone(), sha256 };
         let says_less = |old: &Stretch| {
             let inside = new.from <= old.from && old.to <= new.to;
@@ -167,6 +275,51 @@ mod tests {
         assert_eq!(left(0..100, &belief(31, &["base"])), 0..90, "a month later");
         assert_eq!(left(0..100, &belief(-1, &["base"])), 0..100, "nobody believes the future");
         assert_eq!(left(0..100, &belief(3, &["other"])), 0..100, "another backup may need other frames");
+    }
+
+    fn news(by: &str) -> News {
+        News { right: 0..0, sha256: false, frames: vec![], index: false, damaged: vec![], by: id(by), at: at(5) }
+    }
+
+    fn place(sign: Sign, from: u64, by: &str) -> Place {
+        Place { sign, from, to: 100, what: "torn".into(), at: at(1), by: id(by) }
+    }
+
+    #[test]
+    fn what_was_damaged_stays_so_until_it_was_right() {
+        let mut record = record();
+        let found = [place(Sign::Frame, 7, "base"), place(Sign::Index, 0, "base"), place(Sign::Sha256, 0, "base")];
+        record.take(&News { damaged: found.to_vec(), ..news("base") });
+        let signs = |record: &Record| record.damaged.iter().map(|p| p.sign).collect::<Vec<_>>();
+        for other in [
+            News { right: 0..100, frames: vec![8], index: true, ..news("child") },
+            News { damaged: vec![Place { at: at(5), ..found[0].clone() }], ..news("base") },
+        ] {
+            record.take(&other);
+            assert_eq!(record.damaged, found, "the first time that it was seen");
+        }
+        let again = News { damaged: found[..1].to_vec(), index: true, ..news("base") };
+        assert_eq!(record.not_seen_again(&again).collect::<Vec<_>>(), [&found[2]]);
+        record.take(&News { index: true, ..news("base") });
+        assert_eq!(signs(&record), [Sign::Frame, Sign::Sha256]);
+        assert!(record.is_changed_by(&News { frames: vec![7], ..news("x") }) && !record.is_changed_by(&news("x")));
+        record.take(&News { frames: vec![7], ..news("child") });
+        assert_eq!(signs(&record), [Sign::Sha256]);
+        record.take(&News { right: 0..100, sha256: true, ..news("child") });
+        assert!(record.damaged.is_empty());
+    }
+
+    #[test]
+    fn a_record_stays_small() {
+        let mut record = record();
+        let what = "\u{1}".repeat(9000);
+        let damaged = (0..1000).map(|n| Place { what: what.clone(), ..place(Sign::Frame, n, "base") }).collect();
+        record.take(&News { damaged, ..news("base") });
+        assert_eq!(record.damaged.len(), PLACES);
+        for n in 0..300 {
+            record.add(n % 90..n % 90 + 1, &id(&format!("b{n}")), false, at(2));
+        }
+        assert!(record.to_bytes_len() < LARGEST, "{}", record.to_bytes_len());
     }
 
     #[test]

@@ -155,6 +155,11 @@ impl Damages {
         self.0.is_empty()
     }
 
+    /// What is wrong with an object, if something is.
+    pub(super) fn of(&self, object: &str) -> Option<&str> {
+        self.0.iter().find(|d| d.object == object)?.what.first().map(String::as_str)
+    }
+
     /// A damaged place of an object.
     pub(super) fn add(&mut self, object: &str, what: String) {
         let known = self.0.iter_mut().find(|d| d.object == object);
