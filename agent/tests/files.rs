@@ -4,6 +4,7 @@ mod support;
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
 use support::cli::{Machine, PREFIX};
@@ -81,6 +82,26 @@ fn a_folder_comes_back_from_a_base_and_its_increments() {
     lose(&machine);
     machine.run(&["backup", "restore", "--id", id]).exits(0);
     assert_ne!(image(&machine.data()), before, "the base is the older state");
+}
+
+#[test]
+fn what_looks_unchanged_is_read_again_only_where_that_is_asked_for() {
+    let s3 = S3::start();
+    let machine = Machine::of_files(&s3, "");
+    fill(&machine.data());
+    let made = |words: &[&str]| machine.run(&[&["backup", "create", "--json"], words].concat()).exits(0).json();
+    let base = made(&[]);
+    assert_eq!(base["archive"]["read_bytes"], base["archive"]["data_bytes"], "{base}");
+    // What was changed just before it was read is read once more: its time cannot show a change in the same moment.
+    let settled = (0..40).any(|_| {
+        std::thread::sleep(Duration::from_millis(250));
+        made(&[])["archive"]["read_bytes"] == 0
+    });
+    assert!(settled, "files that nobody changes are read each time");
+    let reread = made(&["--reread"]);
+    assert_eq!(reread["kind"], "incremental");
+    assert_eq!(reread["archive"]["read_bytes"], base["archive"]["data_bytes"], "{reread}");
+    assert_eq!(reread["archive"]["new_bytes"], 0, "what is read again is the same");
 }
 
 #[test]

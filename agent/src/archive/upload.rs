@@ -283,13 +283,19 @@ impl Pace {
 
     /// Waits until `size` more bytes may go.
     async fn wait(&mut self, size: u64) {
-        let Some(rate) = self.rate.filter(|r| *r > 0) else { return };
-        let now = Instant::now();
+        if let Some(begin) = self.begin(size, Instant::now()) {
+            tokio::time::sleep_until(begin.into()).await;
+        }
+    }
+
+    /// When `size` more bytes may go that are ready `now`. Time in which nothing was ready is not made up for.
+    fn begin(&mut self, size: u64, now: Instant) -> Option<Instant> {
+        let rate = self.rate.filter(|r| *r > 0)?;
         let begin = self.next.max(now);
-        tokio::time::sleep_until(begin.into()).await;
         #[allow(clippy::cast_precision_loss)] // a second more or less in a petabyte
         let takes = Duration::from_secs_f64(size as f64 / rate as f64);
         self.next = begin + takes;
+        Some(begin)
     }
 }
 
@@ -308,5 +314,19 @@ mod tests {
             sum > 100 << 30
         });
         assert!(largest < Some(100 * MIB), "{largest:?}");
+    }
+
+    #[test]
+    fn a_bandwidth_is_kept_to_and_lost_time_is_not_made_up_for() {
+        let mut pace = Pace::new(Some(4 * MIB));
+        let start = pace.next;
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        // Each part goes when those before it had their time, however early it is ready.
+        for (size, ready, goes) in [(8, 0, 0), (8, 0, 2), (4, 1, 4), (0, 1, 5), (4, 100, 100), (4, 100, 101)] {
+            assert_eq!(pace.begin(size * MIB, at(ready)), Some(at(goes)), "{size} MiB, ready after {ready} s");
+        }
+        for none in [None, Some(0)] {
+            assert_eq!(Pace::new(none).begin(MIB, start), None);
+        }
     }
 }
