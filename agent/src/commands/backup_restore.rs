@@ -76,9 +76,15 @@ async fn lost_newest(context: &Context, id: Option<&BackupId>) -> Option<BackupI
     }
     let resolution = resolve(&context.repository).await.ok()?;
     let named = resolution.pointer.backup_id()?;
-    let age = |id: &BackupId| (id.generation(), id.clone());
     let best = resolution.candidates.first();
-    best.is_none_or(|best| age(&best.id) < age(named)).then(|| named.clone())
+    best.is_none_or(|best| is_lost(named, &best.id)).then(|| named.clone())
+}
+
+/// Whether the pointer's backup is not the best that is left, nor older. Of one second the pointer's counts as the newer: ids of the same second
+/// sort by chance.
+fn is_lost(named: &BackupId, best: &BackupId) -> bool {
+    let age = |id: &BackupId| (id.generation(), id.made_at());
+    named != best && age(best) <= age(named)
 }
 
 async fn from(
@@ -106,4 +112,19 @@ fn confirm(context: &Context, wish: &Wish, id: &BackupId) -> Result<(), Failure>
     };
     let question = format!("Everything in {place} is deleted, then backup {id} is restored.");
     by_name(&context.target.name, &question, "--replace deletes what is in the database; say --yes too")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backup_of_the_same_second_is_lost_whatever_its_name() {
+        let id = |text: &str| text.parse::<BackupId>().expect("an id");
+        let (a, b) = (id("20261121t105501z-g0003-000000"), id("20261121t105501z-g0003-ffffff"));
+        assert!(is_lost(&a, &b) && is_lost(&b, &a) && !is_lost(&a, &a));
+        let (later, successor) = (id("20261121t105502z-g0003-000000"), id("20261121t105500z-g0004-000000"));
+        assert!(is_lost(&later, &a) && !is_lost(&a, &later));
+        assert!(is_lost(&successor, &later) && !is_lost(&later, &successor));
+    }
 }
