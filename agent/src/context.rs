@@ -161,9 +161,7 @@ impl Context {
     /// The key that a backup's archives are encrypted with; `None` for those that are not.
     pub async fn data_key(&self, archive: Option<&Archive>) -> Result<Option<DataKey>, Failure> {
         let Some(id) = archive.and_then(|a| a.key_id.as_deref()) else { return Ok(None) };
-        let id: KeyId = id.parse().map_err(|e| {
-            Failure::new(Exit::Problems, "BackupDamaged", format!("its manifest names the key {id:?}: {e}"))
-        })?;
+        let id = key_id(id)?;
         let sources = self.key_sources()?;
         Ok(Some(keyring::open(&self.repository, &sources.all(), &id).await?))
     }
@@ -202,6 +200,12 @@ impl Context {
             }
         })
     }
+}
+
+/// The data key that a manifest names.
+pub fn key_id(id: &str) -> Result<KeyId, Failure> {
+    let bad = |e| Failure::new(Exit::Problems, "BackupDamaged", format!("its manifest names the key {id:?}: {e}"));
+    id.parse().map_err(bad)
 }
 
 fn from_file(path: &Path) -> Result<Target, Failure> {

@@ -7,6 +7,7 @@
 mod fall_over;
 
 use bytes::Bytes;
+use perennial_shared::encryption::keyring;
 use perennial_shared::manifest::{ArchiveObject, Manifest, ObjectEntry};
 use perennial_shared::pointer::PointerState;
 use perennial_shared::repository::Repository;
@@ -15,7 +16,7 @@ use tokio::io::AsyncReadExt;
 use tokio::runtime::Handle;
 
 use crate::archive::upload::{Destination, ObjectWriter};
-use crate::context::Context;
+use crate::context::{Context, key_id};
 use crate::failure::{Exit, Failure};
 use crate::watch::{Progress, Watch};
 
@@ -64,7 +65,7 @@ async fn one(from: &Context, to: &Context, manifest: &Manifest, watch: &dyn Watc
         }
     }
     if let Some(id) = manifest.archive.as_ref().and_then(|a| a.key_id.as_deref()) {
-        copy_records(from.repository.store(), to.repository.store(), &format!("keys/{id}/")).await?;
+        keyring::copy(&from.repository, &to.repository, &key_id(id)?).await?;
     }
     let key = Repository::manifest_key(&manifest.backup_id);
     let body = from.repository.manifest_bytes(&manifest.backup_id).await?;
@@ -121,14 +122,6 @@ async fn copy(from: &Context, to: &Context, needed: Needed) -> Result<(), Failur
         Ok(())
     });
     copying.await.map_err(|e| Failure::new(Exit::Failed, "Interrupted", e.to_string()))?
-}
-
-/// Small immutable records.
-async fn copy_records(from: &dyn Store, to: &dyn Store, prefix: &str) -> Result<(), Failure> {
-    for meta in from.list(prefix).await? {
-        to.create(&meta.key, from.get(&meta.key).await?.body).await?;
-    }
-    Ok(())
 }
 
 /// The copy's pointer says what the original's says.

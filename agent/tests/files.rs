@@ -462,3 +462,30 @@ fn a_repository_s_folder_that_is_gone_keeps_no_replica_from_taking_over() {
     machine.run(&["backup", "create"]).exits(2).says("there is no such folder");
     assert!(!first.exists(), "a mount that is missing is not made up");
 }
+
+#[test]
+fn what_was_rotated_in_both_repositories_is_copied_and_restored_on() {
+    let s3 = S3::start();
+    let replica = tempfile::tempdir().expect("a folder");
+    let (old, new) = ("{key: {env: TEST_KEY}}", "{key: {env: NEW_KEY}, previous: [{env: TEST_KEY}]}");
+    let more = format!("replicas: ['file://{}']\nencryption: {old}", replica.path().display());
+    let machine = Machine::of_files(&s3, &more).with("TEST_KEY", KEY).with("NEW_KEY", &KEY.replace('0', "1"));
+    fill(&machine.data());
+    machine.run(&["backup", "create"]).exits(0);
+    let settings = std::fs::read_to_string(machine.settings()).expect("read");
+    std::fs::write(machine.settings(), settings.replace(old, new)).expect("written");
+    machine
+        .run(&["key", "rotate", "--remove-old", "--yes"])
+        .exits(0)
+        .says("docs: wrapped 1")
+        .says("removed 1 wrappings");
+    overwrite(&machine.data().join("vectors.bin"), 5_000_000, b"changed in place");
+    machine.run(&["backup", "create", "--type", "incremental"]).exits(0).says("copied to");
+    let before = image(&machine.data());
+
+    std::fs::write(machine.settings(), settings.replace(old, "{key: {env: NEW_KEY}}")).expect("written");
+    std::fs::remove_dir_all(s3.bucket().join(PREFIX)).expect("removed");
+    lose(&machine);
+    machine.run(&["backup", "restore"]).exits(0).says("restored from file://");
+    assert_eq!(image(&machine.data()), before);
+}

@@ -8,6 +8,7 @@
 //! How it fails: [`KeyringError`]; where several wrappings and sources fail, the failure that most likely has to be put right
 //! comes first. A crash leaves a whole record or none.
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::data_key::{DataKey, KeyId};
@@ -164,19 +165,37 @@ pub(super) fn parse_object(key: &str) -> Option<(KeyId, u32)> {
 
 /// The wrappings of a key, newest first.
 pub(super) async fn wrappings(repository: &Repository, id: &KeyId) -> Result<Vec<Stored>, StoreError> {
+    let bodies = bodies(repository, id).await?;
+    Ok(bodies.into_iter().map(|(number, body)| Stored { number, record: parse(id, &body) }).collect())
+}
+
+/// The records of a key as they are stored, newest first.
+async fn bodies(repository: &Repository, id: &KeyId) -> Result<Vec<(u32, Bytes)>, StoreError> {
     let listed = repository.store().list(&format!("keys/{id}/")).await?;
     let mut numbers: Vec<u32> = listed.iter().filter_map(|meta| parse_object(&meta.key)).map(|(_, n)| n).collect();
     numbers.sort_unstable();
     let mut found = Vec::new();
     for number in numbers.into_iter().rev() {
         match repository.store().get(&object(id, number)).await {
-            Ok(read) => found.push(Stored { number, record: parse(id, &read.body) }),
+            Ok(read) => found.push((number, read.body)),
             // Removed by a rotation since it was listed.
             Err(StoreError::NotFound { .. }) => {}
             Err(e) => return Err(e),
         }
     }
     Ok(found)
+}
+
+/// Gives `to` the wrappings of a key that `from` has. Each repository is rotated by itself and numbers its own, so what counts is the
+/// bytes.
+pub async fn copy(from: &Repository, to: &Repository, id: &KeyId) -> Result<(), KeyringError> {
+    let there = bodies(to, id).await?;
+    for (number, body) in bodies(from, id).await? {
+        if there.iter().all(|(_, other)| *other != body) {
+            store(to, id, number, &body).await?;
+        }
+    }
+    Ok(())
 }
 
 fn parse(id: &KeyId, bytes: &[u8]) -> Result<Record, KeyError> {
@@ -207,17 +226,21 @@ pub(super) async fn add(
     }
     let fingerprint = wrapped.fingerprint().to_owned();
     let record = Record { format: FORMAT, key_id: key.id().clone(), source: source.describe(), fingerprint, wrapped };
-    let body = to_json(&record);
+    store(repository, key.id(), first, &to_json(&record).into()).await
+}
+
+/// Stores a record under the first free number from `first`, and reads it back.
+async fn store(repository: &Repository, id: &KeyId, first: u32, body: &Bytes) -> Result<u32, KeyringError> {
     for number in first..first.saturating_add(TRIES) {
-        let object = object(key.id(), number);
-        match repository.store().create(&object, body.clone().into()).await {
+        let object = object(id, number);
+        match repository.store().create(&object, body.clone()).await {
             Ok(_) if repository.store().get(&object).await?.body == body => return Ok(number),
             Ok(_) => return Err(KeyringError::ReadsDifferently { key: object, location: repository.location() }),
             Err(StoreError::AlreadyExists { .. }) => {}
             Err(e) => return Err(e.into()),
         }
     }
-    Err(KeyringError::Crowded { id: key.id().clone() })
+    Err(KeyringError::Crowded { id: id.clone() })
 }
 
 #[cfg(test)]
@@ -256,6 +279,22 @@ pub(super) mod tests {
         match open(repository, &[&source], key.id()).await {
             Ok(found) => found.expose() == key.expose(),
             Err(_) => false,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_copy_has_the_wrappings_of_both_repositories() {
+        let (from, to, key) = (repository(), repository(), DataKey::generate());
+        create(&from, &Fixed::source(1), &key).await.expect("stored");
+        copy(&from, &to, key.id()).await.expect("copied");
+        add(&from, &Fixed::source(2), &key, 2).await.expect("stored");
+        add(&to, &Fixed::source(3), &key, 2).await.expect("stored");
+        for _ in 0..2 {
+            copy(&from, &to, key.id()).await.expect("copied");
+            assert_eq!(wrappings(&to, key.id()).await.expect("read").len(), 3);
+        }
+        for source in 1..=3 {
+            assert!(opens(&to, source, &key).await, "{source}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! Wrapping the data keys again, by another source, without touching data.
 //!
-//! [`inspect`] looks and changes nothing; what it finds is the plan, and [`rotate`] does it. A rotation that dies at any point
+//! [`inspect`] looks and changes nothing; what it finds is the plan, and [`wrap`] and [`remove_old`] do it. A rotation that dies at any point
 //! leaves keys that open by the old source, by the new one, or by both, and running it again goes on where it stopped.
 //!
 //! Older wrappings are removed only on demand, only those that the plan showed and a source under `encryption.previous`
@@ -120,34 +120,33 @@ async fn state(repository: &Repository, asked: &mut Asked<'_>, id: KeyId) -> Res
     Ok(KeyState { id, wrappings: wrapping_states, problem })
 }
 
-/// What a rotation did.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Rotated {
-    /// Keys that were wrapped by the current source.
-    pub wrapped: Vec<KeyId>,
-    /// Records that were removed.
-    pub removed: Vec<String>,
-}
-
-/// Wraps every key of the plan by the current source that it does not open yet, and then, with `remove_old`, removes the
-/// plan's wrappings by previous sources. Keys that no source opens are left as they are.
-pub async fn rotate(
+/// Wraps every key of the plan by the current source that it does not open yet. Keys that no source opens are left as they are.
+pub async fn wrap(
     repository: &Repository,
     sources: &KeySources,
     plan: &Inspection,
-    remove_old: bool,
-) -> Result<Rotated, KeyringError> {
-    let mut done = Rotated::default();
+) -> Result<Vec<KeyId>, KeyringError> {
+    let mut wrapped = Vec::new();
     for key in plan.keys.iter().filter(|key| key.can_be_wrapped()) {
         let data_key = open(repository, &sources.all(), &key.id).await?;
         let newest = key.wrappings.first().map_or(0, |w| w.number);
         add(repository, &*sources.current, &data_key, newest + 1).await?;
-        done.wrapped.push(key.id.clone());
+        wrapped.push(key.id.clone());
     }
-    for key in plan.keys.iter().filter(|key| remove_old && key.problem.is_none()) {
-        remove(repository, sources, key, &mut done.removed).await?;
+    Ok(wrapped)
+}
+
+/// Removes the plan's wrappings by previous sources, of keys that the current source opens now, and tells which records they were.
+pub async fn remove_old(
+    repository: &Repository,
+    sources: &KeySources,
+    plan: &Inspection,
+) -> Result<Vec<String>, KeyringError> {
+    let mut removed = Vec::new();
+    for key in plan.keys.iter().filter(|key| key.problem.is_none()) {
+        remove(repository, sources, key, &mut removed).await?;
     }
-    Ok(done)
+    Ok(removed)
 }
 
 async fn remove(
@@ -180,6 +179,23 @@ mod tests {
     use crate::store::Store;
     use crate::store::faulty::{Fault, FaultyStore};
     use crate::store::memory::MemoryStore;
+
+    #[derive(Debug, Default, PartialEq)]
+    struct Rotated {
+        wrapped: Vec<KeyId>,
+        removed: Vec<String>,
+    }
+
+    async fn rotate(
+        repository: &Repository,
+        sources: &KeySources,
+        plan: &Inspection,
+        and_remove: bool,
+    ) -> Result<Rotated, KeyringError> {
+        let wrapped = wrap(repository, sources, plan).await?;
+        let removed = if and_remove { remove_old(repository, sources, plan).await? } else { Vec::new() };
+        Ok(Rotated { wrapped, removed })
+    }
 
     fn from_to(old: u8, new: u8) -> KeySources {
         KeySources { current: Box::new(Fixed::source(new)), previous: vec![Box::new(Fixed::source(old))] }
