@@ -150,6 +150,13 @@ pub struct ArchiveObject {
     pub compression: Algorithm,
 }
 
+impl Archive {
+    /// Bytes that its files take on a disk, as far as that is known.
+    pub fn on_disk(&self) -> u64 {
+        self.disk_bytes.unwrap_or(self.data_bytes)
+    }
+}
+
 impl ArchiveObject {
     /// Key in the repository.
     pub fn full_key(&self) -> String {

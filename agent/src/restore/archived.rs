@@ -129,7 +129,7 @@ impl Work<'_> {
         }
         let size = match self.selected(&request).await? {
             Some(selected) => selected.bytes,
-            None => self.archive.disk_bytes.unwrap_or(self.archive.data_bytes),
+            None => self.archive.on_disk(),
         };
         findings.push(self.has_room(size, &earlier)?);
         if self.context.target.encryption.is_some() && self.archive.key_id.is_none() {
@@ -369,7 +369,7 @@ impl Work<'_> {
         let begun = Instant::now();
         let (estimate, whole) = match self.selected(request).await? {
             Some(selected) => (selected, selected.bytes),
-            None => (staging::estimate(request).await?, self.archive.disk_bytes.unwrap_or(self.archive.data_bytes)),
+            None => (staging::estimate(request).await?, self.archive.on_disk()),
         };
         let rate = self.rate(request).await?;
         let Estimate { files, bytes: size, fetch_bytes, requests, found_bytes, .. } = estimate;

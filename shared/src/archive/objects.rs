@@ -1,7 +1,8 @@
 //! The objects of a chain, read: pages and frames by their references, an index from its first entry to its last.
 //!
 //! Fails: [`ReadError`], which says whether the backup is damaged or the store did not answer. References that are near each other
-//! are fetched in one request.
+//! are fetched in one request. Pages that are wrong are fetched once more before that is called damage: they may have been damaged on
+//! their way.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -152,6 +153,13 @@ impl Objects {
 
     /// The chunks of a large file, of the pages from number `first` on that `pages` refer to.
     pub async fn chunks(&self, file: &File, first: usize, pages: &[PageRef]) -> Result<Vec<Vec<Extent>>, ReadError> {
+        match self.chunks_once(file, first, pages).await {
+            Err(e) if e.is_damage() => self.chunks_once(file, first, pages).await,
+            found => found,
+        }
+    }
+
+    async fn chunks_once(&self, file: &File, first: usize, pages: &[PageRef]) -> Result<Vec<Vec<Extent>>, ReadError> {
         let bodies = self.pages(pages).await?;
         let decoded = pages.iter().zip(bodies).enumerate();
         decoded
@@ -231,11 +239,14 @@ pub struct Walk {
 }
 
 impl Walk {
-    /// The next entry. After an error it may be asked again: the same pages are fetched once more.
+    /// The next entry.
     pub async fn next(&mut self) -> Result<Option<Entry>, ReadError> {
         while self.ready.is_empty() {
             let Some(height) = self.waiting.front().map(|w| w.height) else { return Ok(None) };
-            self.descend(height).await?;
+            match self.descend(height).await {
+                Err(e) if e.is_damage() => self.descend(height).await?,
+                done => done?,
+            }
         }
         Ok(self.ready.pop_front())
     }

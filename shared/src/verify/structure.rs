@@ -82,11 +82,7 @@ impl Structure {
 
     async fn walk(&mut self, seen: &mut Seen) -> Result<(), Stop> {
         let mut walk = self.objects.walk(&self.root);
-        // What is wrong is fetched once more before it is called damage: it may have been damaged on its way.
-        while let Some(entry) = match walk.next().await {
-            Err(e) if e.is_damage() => walk.next().await?,
-            next => next?,
-        } {
+        while let Some(entry) = walk.next().await? {
             if self.deadline.is_some_and(|d| Instant::now() >= d) {
                 return Err(Stop::Late);
             }
@@ -105,11 +101,7 @@ impl Structure {
         };
         for (n, group) in pages.chunks(PAGES).enumerate() {
             let first = n * PAGES;
-            let mut found = self.objects.chunks(file, first, group).await;
-            if found.as_ref().is_err_and(ReadError::is_damage) {
-                found = self.objects.chunks(file, first, group).await;
-            }
-            let found = match found {
+            let found = match self.objects.chunks(file, first, group).await {
                 Ok(found) => found,
                 Err(e) if e.is_damage() => {
                     // The other files can still be looked at.

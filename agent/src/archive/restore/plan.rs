@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use perennial_shared::archive::entry::{CHUNKS_IN_PAGE, Content, Entry, Extent, File, Kind};
-use perennial_shared::archive::objects::{ReadError, Walk};
 use perennial_shared::archive::page::PageRef;
 use perennial_shared::archive::path::RelPath;
 use perennial_shared::archive::plan::{self, Step, Wanted};
@@ -56,21 +55,13 @@ impl Planner {
     /// Plans everything, and tells which folders were made.
     pub(super) fn run(mut self) -> Result<Vec<Folder>, RestoreError> {
         let mut walk = self.request.objects.walk(&self.request.root);
-        while let Some(entry) = self.next(&mut walk)? {
+        while let Some(entry) = self.handle.block_on(walk.next())? {
             if !self.entry(entry)? {
                 return Ok(vec![]);
             }
         }
         self.flush();
         Ok(self.folders)
-    }
-
-    /// The next entry. What arrived damaged may stand right in the store, so it is asked for once more.
-    fn next(&self, walk: &mut Walk) -> Result<Option<Entry>, ReadError> {
-        match self.handle.block_on(walk.next()) {
-            Err(e) if e.is_damage() => self.handle.block_on(walk.next()),
-            read => read,
-        }
     }
 
     /// Whether anybody still wants the plan.
@@ -143,11 +134,7 @@ impl Planner {
         first: usize,
         pages: &[PageRef],
     ) -> Result<bool, RestoreError> {
-        let read = || self.handle.block_on(self.request.objects.chunks(file, first, pages));
-        let found = match read() {
-            Err(e) if e.is_damage() => read(),
-            found => found,
-        }?;
+        let found = self.handle.block_on(self.request.objects.chunks(file, first, pages))?;
         for (n, extents) in found.iter().enumerate() {
             let chunk = (first + n) as u64 * u64::from(CHUNKS_IN_PAGE);
             if !self.extents(target, file, chunk, extents)? {
