@@ -23,9 +23,9 @@ class Target:
     vectors.
     """
 
-    def __init__(self, cloud: LocalCloud, endpoint: str | None = None, **settings: object) -> None:
+    def __init__(self, cloud: LocalCloud, endpoint: str | None = None, replica: str = "", **settings: object) -> None:
         self.cloud = cloud
-        self.database = cloud.create_database_stack(heartbeat=300, endpoint=endpoint)
+        self.database = cloud.create_database_stack(heartbeat=300, endpoint=endpoint, replica=replica)
         text = self.database.settings(**settings)
         cloud.deploy("../infra/template.yaml", self.database.parameters(settings=text), FUNCTIONS)
         self.s3 = cloud.client("s3")
@@ -119,8 +119,9 @@ class Target:
         start = len(self.database.prefix) + 1
         return [o["Key"][start:] for page in pages for o in page.get("Contents", [])]
 
-    def bytes(self, key: str) -> bytes:
-        return self.s3.get_object(Bucket=self.database.bucket, Key=f"{self.database.prefix}/{key}")["Body"].read()
+    def bytes(self, key: str, bucket: str = "") -> bytes:
+        whole = f"{self.database.prefix}/{key}"
+        return self.s3.get_object(Bucket=bucket or self.database.bucket, Key=whole)["Body"].read()
 
     def put(self, key: str, body: bytes) -> None:
         self.s3.put_object(Bucket=self.database.bucket, Key=f"{self.database.prefix}/{key}", Body=body)
@@ -132,8 +133,8 @@ class Target:
         """Names of the runs that have a result."""
         return [k.split("/")[1] for k in self.keys(f"runs/{prefix}") if k.endswith("/result.json")]
 
-    def pointer(self) -> dict:
-        return self.record(self.database.pointer)
+    def pointer(self, bucket: str = "") -> dict:
+        return json.loads(self.bytes(self.database.pointer, bucket))
 
     def subjects(self) -> list[str]:
         return [mail.subject for mail in self.cloud.mail]

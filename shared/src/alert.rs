@@ -50,6 +50,8 @@ pub enum Kind {
     NothingToRestore,
     /// The repository could not be read while a restore waits for it.
     RepositoryUnreadable,
+    /// The repository can be read again, after an instance was restored from a replica.
+    RepositoryBack,
     /// The final backup of an instance failed.
     FinalBackupFailed,
     /// The instance that owned the data went away without a final backup.
@@ -83,6 +85,7 @@ impl Kind {
         match self {
             Self::Recovered | Self::StartedEmpty | Self::GroupNotice => Severity::Info,
             Self::RestoreFailed
+            | Self::RepositoryBack
             | Self::OwnerLost
             | Self::TwoInstances
             | Self::BackupFailed
@@ -111,6 +114,7 @@ impl Kind {
             Self::ReplacementStopped => "down: replacing stopped after repeated failures",
             Self::NothingToRestore => "down: there is nothing to restore",
             Self::RepositoryUnreadable => "down: the backups cannot be read",
+            Self::RepositoryBack => "the repository is back, after a restore from a replica",
             Self::FinalBackupFailed => "the final backup failed, instance kept",
             Self::OwnerLost => "the instance was lost without a final backup",
             Self::TwoInstances => "two instances want to serve at once",
@@ -144,6 +148,9 @@ impl Kind {
             }
             Self::RepositoryUnreadable => {
                 "An instance waits to be restored or saved. A repository that cannot be read is not taken for an empty one."
+            }
+            Self::RepositoryBack => {
+                "The database serves what the replica held. Backups go to the repository again; one that is newer there was not restored, and stays."
             }
             Self::FinalBackupFailed => {
                 "What was written since the last backup exists only on this instance. It is kept (Terminating:Retained) where the group's policy says so."
@@ -183,7 +190,11 @@ impl Kind {
                  Then terminate the kept instance in its group: the next one restores again."
             ),
             Self::NothingToRestore => "For a new target set restore.empty_repository: allow. Otherwise check repository.url in the settings: the backups are not where it points.".into(),
-            Self::RepositoryUnreadable => "Check the bucket, its policy and the lifecycle function's role. It tries again every minute and keeps the instance waiting.".into(),
+            Self::RepositoryUnreadable => "Check the bucket, its policy and the lifecycle function's role. It tries again every minute and keeps the instance waiting; where the settings name replicas, one stands in after restore.fall_over_after.".into(),
+            Self::RepositoryBack => format!(
+                "Take a backup now (`perennial --target {target} backup create`). Where the backups named below differ, look at \
+                 `backup list` for what the newer one holds."
+            ),
             Self::FinalBackupFailed => format!(
                 "Connect to the instance (aws ssm start-session) and run `perennial --target {target} backup create`, \
                  or copy the data folder. Then end it: aws autoscaling terminate-instance-in-auto-scaling-group."

@@ -6,7 +6,7 @@ use tracing_subscriber::EnvFilter;
 use crate::aws::ssm::{Ssm, SsmApi};
 use crate::aws::{self, AwsErrorKind, chain};
 use crate::repository::Repository;
-use crate::settings::{self, Target};
+use crate::settings::{self, RepositorySettings, Target};
 
 /// A failed invocation: Lambda reports `code` as the error type, on which alarms and filters can rest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -80,7 +80,15 @@ impl Function {
 
     /// The target's repository.
     pub fn repository(&self, target: &Target) -> Result<Repository, Failure> {
-        Repository::open(&target.repository, target.engine, &self.aws)
-            .map_err(|e| Failure::of("RepositoryUnusable", &e))
+        self.open(&target.repository, target)
+    }
+
+    /// The target's replicas, in the order of its settings.
+    pub fn replicas(&self, target: &Target) -> Result<Vec<Repository>, Failure> {
+        target.replicas.iter().map(|settings| self.open(settings, target)).collect()
+    }
+
+    fn open(&self, settings: &RepositorySettings, target: &Target) -> Result<Repository, Failure> {
+        Repository::open(settings, target.engine, &self.aws).map_err(|e| Failure::of("RepositoryUnusable", &e))
     }
 }

@@ -134,9 +134,10 @@ impl Pointer {
 }
 
 /// What stands where the pointer should be. A pointer that could not be read is an error, not a state.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum PointerState {
     /// Nothing stands there.
+    #[default]
     Absent,
     /// A pointer of ours.
     Present {

@@ -252,8 +252,7 @@ impl Repository {
 
     /// Overwrites a run's progress.
     pub async fn report_progress(&self, progress: &Progress) -> Result<(), StoreError> {
-        let key = format!("runs/{}/progress.json", progress.run);
-        self.store.put(&key, to_json(progress).into()).await.map(|_| ())
+        self.put_record(&format!("runs/{}/progress.json", progress.run), progress).await
     }
 
     /// A run's result.
@@ -284,6 +283,11 @@ impl Repository {
             Err(e @ StoreError::AlreadyExists { .. }) => self.record(key).await?.map(Claimed::Lost).ok_or(e.into()),
             Err(e) => Err(e.into()),
         }
+    }
+
+    /// Overwrites a small record.
+    pub async fn put_record<T: Serialize>(&self, key: &str, record: &T) -> Result<(), StoreError> {
+        self.store.put(key, to_json(record).into()).await.map(|_| ())
     }
 
     /// A small record, if it is there.

@@ -23,6 +23,7 @@ class Database:
     name: str
     bucket: str
     prefix: str
+    replica: str  # the bucket of its replica, below the same prefix; empty for none
     api_key: str
     endpoint: dict[str, str]  # the section of the settings
     address: str  # what EC2 calls it; clients of this machine use `url`
@@ -65,6 +66,7 @@ class Database:
                 "backup": {"max_age": "26h", "timeout": "2h"},
                 "restore": {"timeout": "2h", "stalled_after": "10m", "attempts": 2, "empty_repository": "allow"},
                 "checks": {"min_free_disk_gib": 1, "min_free_memory_percent": 1, "max_load_per_cpu": 100},
+                **({"replicas": [f"s3://{self.replica}/{self.prefix}"]} if self.replica else {}),
                 **changes,
             },
             sort_keys=False,
@@ -86,6 +88,8 @@ class Database:
             "GroupName": self.group,
             "Bucket": self.bucket,
             "Prefix": self.prefix,
+            "ReplicaBucket": self.replica,
+            "ReplicaPrefix": self.prefix,
             parameter: named,
             "AlertEmail": email,
             **more,
@@ -164,12 +168,13 @@ def create_database(
     user_data: str | None = None,
     heartbeat: int | None = None,
     endpoint: str | None = None,
+    replica: str = "",
 ) -> Database:
     """Deploys infra/group.yaml. With capacity 0 nothing boots before `set_capacity(1)`, so that the functions can be
     deployed first.
 
     prefix: the engine's name when None. user_data: instead of the engine's. heartbeat: the hooks' time-out, instead of
-    the template's. endpoint: the kind of address, the engine's own when None.
+    the template's. endpoint: the kind of address, the engine's own when None. replica: the bucket of a replica, made here.
     """
     engine, ec2 = cloud.engine, cloud.client("ec2")
     bucket, prefix, endpoint = bucket or f"{name}-backups", prefix or engine.name, endpoint or engine.endpoint
@@ -183,6 +188,8 @@ def create_database(
         GroupName=f"{name}-clients", Description="may use the database", VpcId=subnet["VpcId"]
     )["GroupId"]
     private_ip = "" if endpoint == "elastic_ip" else str(ipaddress.ip_network(subnet["CidrBlock"])[50])
+    if replica:
+        cloud.client("s3").create_bucket(Bucket=replica)
     stack = cloud.deploy(
         GROUP_TEMPLATE,
         {
@@ -200,6 +207,8 @@ def create_database(
             "Endpoint": endpoint,
             "PrivateIp": private_ip,
             "AddressName": f"{name}-address",
+            "ReplicaBucket": replica,
+            "ReplicaPrefix": prefix,
         },
         stack=f"{name}-database",
         user_data=user_data or engine.user_data,
@@ -210,7 +219,7 @@ def create_database(
         "private_ip": lambda: {"address": private_ip},
     }[endpoint]
     settings = {"kind": endpoint, **named()}
-    database = Database(cloud, name, bucket, prefix, api_key, settings, stack.outputs["Address"], subnet)
+    database = Database(cloud, name, bucket, prefix, replica, api_key, settings, stack.outputs["Address"], subnet)
     if heartbeat:
         database.set_heartbeat(heartbeat)
     if capacity:

@@ -26,6 +26,7 @@ class S3Fault:
 
     operation: str
     key: str
+    bucket: str
     times: float
     skip: int
     error: str
@@ -37,6 +38,10 @@ class S3Fault:
     hits: list[tuple[str, str]] = field(default_factory=list)
     _reached: threading.Event = field(default_factory=threading.Event)
     _released: threading.Event = field(default_factory=threading.Event)
+
+    def catches(self, operation: str, key: str, bucket: str) -> bool:
+        asked = ((self.operation, operation), (self.key, key), (self.bucket, bucket))
+        return all(re.fullmatch(pattern, text) for pattern, text in asked)
 
     def wait_reached(self, limit: float = 60) -> None:
         """Until a request waits at this rule."""
@@ -63,6 +68,7 @@ class S3Faults:
         operation: str = ".*",
         key: str = ".*",
         *,
+        bucket: str = ".*",
         times: float = 1,
         skip: int = 0,
         error: str = "",
@@ -72,8 +78,8 @@ class S3Faults:
         truncate: bool = False,
         corrupt: bool = False,
     ) -> S3Fault:
-        """Catch the next `times` requests, after letting `skip` pass, whose operation and key match these regular
-        expressions (whole).
+        """Catch the next `times` requests, after letting `skip` pass, whose operation, key and bucket match these
+        regular expressions (whole).
 
         The operation is the API's name (PutObject, GetObject, HeadObject, ListObjectsV2, UploadPart,
         CompleteMultipartUpload ...); the key is empty for calls on a bucket. Without anything else the request is only
@@ -85,7 +91,7 @@ class S3Faults:
         """
         if error and error not in MESSAGES:
             raise ValueError(f"{error} is none of {sorted(MESSAGES)}")
-        fault = S3Fault(operation, key, times, skip, error, lose_reply, delay, hold, truncate, corrupt)
+        fault = S3Fault(operation, key, bucket, times, skip, error, lose_reply, delay, hold, truncate, corrupt)
         with self._lock:
             self._faults.append(fault)
         return fault
@@ -96,10 +102,10 @@ class S3Faults:
                 fault.release()
             self._faults.clear()
 
-    def take(self, operation: str, key: str) -> S3Fault | None:
+    def take(self, operation: str, key: str, bucket: str) -> S3Fault | None:
         with self._lock:
             for fault in self._faults:
-                if fault.times > 0 and re.fullmatch(fault.operation, operation) and re.fullmatch(fault.key, key):
+                if fault.times > 0 and fault.catches(operation, key, bucket):
                     if fault.skip > 0:
                         fault.skip -= 1
                         continue

@@ -148,7 +148,7 @@ class ProxyHandler(BaseHTTPRequestHandler):
         caller = caller_of(self.headers.get("User-Agent", ""))
         cloud.calls.append({"call": f"s3:{self.operation}", "caller": caller, "key": key, "at": time.time()})
         cloud.permissions.check_s3(self.operation, bucket, key, self.query.get("prefix", [None])[0], caller)
-        fault = cloud.s3_faults.take(self.operation, key)
+        fault = cloud.s3_faults.take(self.operation, key, bucket)
         if fault:
             fault.pause()
             time.sleep(fault.delay)

@@ -2,7 +2,8 @@
 //!
 //! The claim says what to do, `progress.json` tells how far it is, `result.json` how it ended; the first result stays. So a run
 //! that SSM delivers twice is done once, and its second caller is given the first one's result. A crash leaves no result;
-//! the function sees the command fail, or its progress stand still.
+//! the function sees the command fail, or its progress stand still. What was claimed in a replica, because the repository could not be
+//! read, is done with that replica for the repository.
 
 mod progress;
 
@@ -40,8 +41,10 @@ struct Done {
     findings: Vec<String>,
 }
 
-/// Does the run, or tells how it ended before.
+/// Does the run, or tells how it ended before, in the repository where it was claimed.
 pub async fn run(context: &Context, run: &RunId, watch: &dyn Watch) -> Result<Outcome, Failure> {
+    let replica = claimed_in_replica(context, run).await?;
+    let context = replica.as_ref().unwrap_or(context);
     if let Some(result) = context.repository.result_of(run).await? {
         return outcome(&result);
     }
@@ -68,6 +71,32 @@ pub async fn run(context: &Context, run: &RunId, watch: &dyn Watch) -> Result<Ou
     crate::failpoint::reach("run-done");
     let result = result_of(run, started_at, done, &claim);
     store(context, result).await
+}
+
+/// The replica that stood in for the repository when the run was claimed; `None` where the repository itself has the claim, and where
+/// nobody has.
+async fn claimed_in_replica(context: &Context, run: &RunId) -> Result<Option<Context>, Failure> {
+    let own = context.repository.claim_of(run).await;
+    if matches!(own, Ok(Some(_))) {
+        return Ok(None);
+    }
+    let mut unread = Vec::new();
+    for settings in &context.target.replicas {
+        let replica = context.with_repository(settings)?;
+        match replica.repository.claim_of(run).await {
+            Ok(Some(_)) => return Ok(Some(replica)),
+            Ok(None) => {}
+            Err(e) => unread.push(Failure::from(e).message),
+        }
+    }
+    match own {
+        Ok(_) => Ok(None),
+        Err(e) => {
+            let failure = Failure::from(e);
+            let message = std::iter::once(failure.message.clone()).chain(unread).collect::<Vec<_>>().join("; ");
+            Err(Failure { message, ..failure })
+        }
+    }
 }
 
 async fn claim_of(context: &Context, run: &RunId) -> Result<Claim, Failure> {

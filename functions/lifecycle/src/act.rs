@@ -8,7 +8,7 @@ use perennial_shared::aws::auto_scaling::LifecycleAction;
 use perennial_shared::aws::sns::SnsApi;
 use perennial_shared::aws::ssm::Order;
 use perennial_shared::aws::{AwsError, AwsErrorKind};
-use perennial_shared::id::{RunId, RunKind};
+use perennial_shared::id::{BackupId, Generation, RunId, RunKind};
 use perennial_shared::metrics;
 use perennial_shared::pointer::{Pointer, PointerState, nonce};
 use perennial_shared::repository::{Claimed, PointerError, Repository, RepositoryError};
@@ -66,6 +66,7 @@ impl Actor<'_> {
             Action::Send { run, instance } => self.send(run, instance).await?,
             Action::Cancel { command, instance } => gone_is_done(ssm.cancel(command, instance).await)?,
             Action::TakeOver { run, instance } => return self.take_over(repository, run, instance).await,
+            Action::Return { pointer } => return self.return_owner(repository, pointer).await,
             Action::Endpoint { instance, step } => self.endpoint(instance, step).await?,
             Action::GiveUp { instance, kept } => {
                 let record = GivenUp { instance: instance.clone(), at: self.now, kept: *kept };
@@ -142,30 +143,34 @@ impl Actor<'_> {
         if seen.version().map(perennial_shared::store::Version::as_str) != claim.pointer_version.as_deref() {
             return Ok(true);
         }
-        let pointer = self.taken_over(repository, &claim, &seen, instance).await?;
-        match repository.set_pointer(&seen, &pointer).await {
-            Ok(_) => {
-                tracing::info!(%run, instance, generation = pointer.generation.0, "taken over");
-                Ok(true)
-            }
-            Err(PointerError::Moved) => Ok(true),
-            Err(e) => Err(e.into()),
-        }
+        let generation = claim.generation.next();
+        let pointer = self.taken_over(repository, claim.backup_id.as_ref(), &seen, instance, generation).await?;
+        tracing::info!(%run, instance, generation = generation.0, "taking over");
+        move_to(repository, &seen, &pointer).await
+    }
+
+    /// The owner that a replica's pointer was given becomes the repository's own.
+    async fn return_owner(self, repository: &Repository, there: &Pointer) -> Result<bool, ActError> {
+        let seen = repository.pointer().await.map_err(PointerError::Store)?;
+        let owner = there.owner.as_deref().unwrap_or_default();
+        let pointer = self.taken_over(repository, there.backup_id.as_ref(), &seen, owner, there.generation).await?;
+        move_to(repository, &seen, &pointer).await
     }
 
     /// The pointer after the take-over: it names the backup that was restored, which is not always the one it named.
     async fn taken_over(
         self,
         repository: &Repository,
-        claim: &Claim,
+        restored: Option<&BackupId>,
         seen: &PointerState,
         instance: &str,
+        generation: Generation,
     ) -> Result<Pointer, ActError> {
         let base = seen
             .pointer()
             .cloned()
             .unwrap_or_else(|| Pointer::first(&self.target.name, self.target.engine.word(), Some(instance), self.now));
-        let named = match &claim.backup_id {
+        let named = match restored {
             Some(id) if base.backup_id.as_ref() != Some(id) => {
                 let resolution = resolve(repository).await.map_err(RepositoryError::Store)?;
                 match resolution.candidate(id) {
@@ -185,7 +190,15 @@ impl Actor<'_> {
             }
             _ => base,
         };
-        Ok(named.owned_by(instance, claim.generation.next(), self.now))
+        Ok(named.owned_by(instance, generation, self.now))
+    }
+}
+
+/// The pointer that another one moved meanwhile is looked at again in the next round.
+async fn move_to(repository: &Repository, seen: &PointerState, pointer: &Pointer) -> Result<bool, ActError> {
+    match repository.set_pointer(seen, pointer).await {
+        Ok(_) | Err(PointerError::Moved) => Ok(true),
+        Err(e) => Err(e.into()),
     }
 }
 

@@ -13,6 +13,7 @@ use perennial_shared::alert::{Alert, Kind};
 use perennial_shared::aws::auto_scaling::{LifecycleResult, LifecycleState};
 use perennial_shared::id::{BackupId, Generation, RunId};
 use perennial_shared::metrics::Metric;
+use perennial_shared::pointer::Pointer;
 use perennial_shared::settings::{AutoScaling, Target};
 
 use self::endpoint::Step;
@@ -51,6 +52,11 @@ pub enum Action {
         run: RunId,
         /// Instance.
         instance: String,
+    },
+    /// Make the owner of a replica's pointer the owner of the repository's, which can be read again.
+    Return {
+        /// The replica's pointer.
+        pointer: Box<Pointer>,
     },
     /// One step of bringing the address to an instance, or of taking it away.
     Endpoint {
@@ -116,8 +122,13 @@ pub fn decide(target: &Target, group: &AutoScaling, world: &World) -> Vec<Action
         Ok(repository) => repository,
         Err(why) => return case.blind(why),
     };
+    if let Some(pointer) = &repository.returning {
+        return case.return_owner(repository, pointer);
+    }
     let mut actions = Vec::new();
-    for member in &world.members {
+    // A replica stands in for launches only: whoever else is to be looked after waits for the repository.
+    let members = world.members.iter();
+    for member in members.filter(|m| repository.stand_in.is_none() || m.state == LifecycleState::PendingWait) {
         actions.extend(match member.state {
             LifecycleState::PendingWait => launching::decide(case, repository, member),
             LifecycleState::TerminatingWait => terminating::decide(case, repository, member),
@@ -138,6 +149,20 @@ impl<'a> Case<'a> {
                 [self.heartbeat(m), Action::Tell(alert)]
             })
             .collect()
+    }
+
+    /// The repository is back: whoever came to own the target meanwhile owns it there, too, before anything else is decided.
+    fn return_owner(self, repository: &RepositoryView, pointer: &Pointer) -> Vec<Action> {
+        let owner = pointer.owner.as_deref().unwrap_or_default();
+        let name = |id: Option<&BackupId>| id.map_or_else(|| "none".to_owned(), dated);
+        let details = [
+            format!("{owner} was restored from a replica, from backup {}", name(pointer.backup_id.as_ref())),
+            format!("the repository's newest is backup {}", name(repository.pointer.backup_id())),
+        ];
+        let place = format!("instance {owner} of group {}", self.group.group);
+        let alert = Alert::new(Kind::RepositoryBack, &self.target.name, &place, self.world.now);
+        let alert = alert.once_for(&format!("{owner}-{}", pointer.generation.0)).with(details);
+        vec![Action::Return { pointer: Box::new(pointer.clone()) }, Action::Tell(alert)]
     }
 
     pub(crate) fn hook(self, member: &Member) -> &'a str {

@@ -32,11 +32,13 @@ async fn handle(function: &Function, event: LambdaEvent<Value>) -> Result<Value,
         Failure::new("SettingsInvalid", format!("target {} has no auto_scaling section", target.name))
     })?;
     let repository = function.repository(&target)?;
+    let replicas = function.replicas(&target)?;
     let services = Services {
         auto_scaling: &AutoScaling::new(&function.aws),
         ec2: &Ec2::new(&function.aws),
         ssm: &function.ssm,
         repository: &repository,
+        replicas: &replicas,
         pause: Duration::from_secs(1),
     };
     let sns = Sns::new(&function.aws);

@@ -2,17 +2,18 @@
 //!
 //! The repository is read last and as a whole or not at all: half a view would be taken for an empty one. An AWS call that fails
 //! fails the observation, and the next tick tries again; only a repository that cannot be read is handed on as such, so that
-//! waiting hooks are kept open meanwhile.
+//! waiting hooks are kept open meanwhile, until a replica stands in.
 
 mod endpoint;
+mod replica;
 
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use perennial_shared::aws::AwsError;
 use perennial_shared::aws::auto_scaling::{AutoScalingApi, LifecycleState};
 use perennial_shared::aws::ec2::Ec2Api;
 use perennial_shared::aws::ssm::{Command, SsmApi};
-use perennial_shared::aws::{AwsError, chain};
 use perennial_shared::id::RunId;
 use perennial_shared::pointer::PointerState;
 use perennial_shared::repository::{Repository, RepositoryError};
@@ -35,8 +36,20 @@ pub struct Services<'a> {
     pub ssm: &'a dyn SsmApi,
     /// The target's repository.
     pub repository: &'a Repository,
+    /// Its replicas, in the order of the settings.
+    pub replicas: &'a [Repository],
     /// Time between two looks at an address that is on its way.
     pub pause: Duration,
+}
+
+impl Services<'_> {
+    /// Claims, pointer and records are changed where they were read: in the repository, or in the replica that stands in for it.
+    #[must_use]
+    pub fn acting_on(self, world: &World) -> Self {
+        let stand_in = world.repository.as_ref().ok().and_then(|r| r.stand_in.as_ref());
+        let repository = stand_in.and_then(|s| self.replicas.get(s.number)).unwrap_or(self.repository);
+        Self { repository, ..self }
+    }
 }
 
 /// Reads everything that a decision about `target` rests on.
@@ -80,53 +93,58 @@ pub async fn observe(
         });
     }
     let vpc = instances.iter().find_map(|i| i.vpc.as_deref());
-    let mut endpoint = match &target.endpoint {
+    let endpoint = match &target.endpoint {
         Some(which) => Some(endpoint::look(services.ec2, which, &instances, vpc).await?),
         None => None,
     };
-    let repository = match read_repository(services.repository, &mut members, &mut endpoint, &commands, now).await {
-        Ok(view) => Ok(view),
-        Err(e) => {
-            tracing::error!(error = %chain(&e), location = services.repository.location(), "cannot read the repository");
-            Err(chain(&e))
-        }
-    };
+    let mut scene = Scene { members, endpoint, commands, now };
+    let repository = replica::look(&mut scene, services, target.restore.fall_over_after).await;
+    let Scene { members, endpoint, .. } = scene;
     Ok(World { now, members, repository, warned: None, endpoint })
 }
 
-async fn read_repository(
-    repository: &Repository,
-    members: &mut [Member],
-    endpoint: &mut Option<EndpointView>,
-    commands: &[Command],
+/// What the services say, before a repository completes it.
+#[derive(Clone)]
+struct Scene {
+    members: Vec<Member>,
+    endpoint: Option<EndpointView>,
+    commands: Vec<Command>,
     now: Timestamp,
-) -> Result<RepositoryView, RepositoryError> {
-    if let Some(EndpointView::NetworkInterface(view)) = endpoint
-        && let Some(attachment) = view.interface.attachment.as_ref()
-    {
-        let record = repository.record::<Detaching>(&Detaching::key(&attachment.id)).await?;
-        view.detaching_since = record.map(|r| r.at);
-    }
-    for member in members.iter_mut().filter(|m| m.waits()) {
-        let mut runs = repository.runs(&format!("restore-{}-", member.id)).await?;
-        runs.extend(repository.runs(&format!("final-{}-", member.id)).await?);
-        for run in runs {
-            member.runs.extend(read_run(repository, &run, commands).await?);
+}
+
+impl Scene {
+    /// Reads one repository: what it says of the members' runs and of the address replaces what another one said before.
+    async fn read(&mut self, repository: &Repository) -> Result<RepositoryView, RepositoryError> {
+        if let Some(EndpointView::NetworkInterface(view)) = &mut self.endpoint
+            && let Some(attachment) = view.interface.attachment.as_ref()
+        {
+            let record = repository.record::<Detaching>(&Detaching::key(&attachment.id)).await?;
+            view.detaching_since = record.map(|r| r.at);
         }
-        member.runs.sort_by_key(|r| r.claim.run.attempt());
+        for member in &mut self.members {
+            member.runs.clear();
+        }
+        for member in self.members.iter_mut().filter(|m| m.waits()) {
+            let mut runs = repository.runs(&format!("restore-{}-", member.id)).await?;
+            runs.extend(repository.runs(&format!("final-{}-", member.id)).await?);
+            for run in runs {
+                member.runs.extend(read_run(repository, &run, &self.commands).await?);
+            }
+            member.runs.sort_by_key(|r| r.claim.run.attempt());
+        }
+        let restoring = self.members.iter().any(|m| m.state == LifecycleState::PendingWait);
+        let (pointer, resolution) = if restoring {
+            let resolution = resolve(repository).await?;
+            (resolution.pointer.clone(), Some(resolution))
+        } else {
+            (repository.pointer().await?, None)
+        };
+        let given_up = if restoring { given_up(repository, self.now).await? } else { vec![] };
+        if let PointerState::Damaged { why, .. } = &pointer {
+            tracing::error!(why, "the pointer is damaged");
+        }
+        Ok(RepositoryView { pointer, resolution, given_up, ..RepositoryView::default() })
     }
-    let restoring = members.iter().any(|m| m.state == LifecycleState::PendingWait);
-    let (pointer, resolution) = if restoring {
-        let resolution = resolve(repository).await?;
-        (resolution.pointer.clone(), Some(resolution))
-    } else {
-        (repository.pointer().await?, None)
-    };
-    let given_up = if restoring { given_up(repository, now).await? } else { vec![] };
-    if let PointerState::Damaged { why, .. } = &pointer {
-        tracing::error!(why, "the pointer is damaged");
-    }
-    Ok(RepositoryView { pointer, resolution, given_up })
 }
 
 async fn read_run(repository: &Repository, run: &RunId, commands: &[Command]) -> Result<Option<Run>, RepositoryError> {

@@ -31,6 +31,7 @@ pub async fn reconcile(
         let now = clock();
         let mut world = observe(services, target, group, now).await?;
         world.warned = warned.map(Into::into);
+        let services = services.acting_on(&world);
         let actor = Actor { services, sns, topic, target, group, now };
         let mut changed = false;
         let mut failure = None;
@@ -74,6 +75,6 @@ fn instance_of(action: &Action) -> &str {
         | Action::GiveUp { instance, .. }
         | Action::Complete { instance, .. } => instance,
         Action::Start(start) => &start.instance,
-        Action::Tell(_) | Action::Measure { .. } => "",
+        Action::Return { .. } | Action::Tell(_) | Action::Measure { .. } => "",
     }
 }

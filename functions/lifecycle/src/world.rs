@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use perennial_shared::aws::auto_scaling::LifecycleState;
 use perennial_shared::aws::ec2::{Address, Attachment, Interface, Subnet};
 use perennial_shared::aws::ssm::Command;
-use perennial_shared::id::RunKind;
-use perennial_shared::pointer::PointerState;
+use perennial_shared::id::{Generation, RunKind};
+use perennial_shared::pointer::{Pointer, PointerState};
 use perennial_shared::resolve::Resolution;
 use perennial_shared::run::{Claim, Progress, RunResult};
 use serde::{Deserialize, Serialize};
@@ -78,8 +78,8 @@ pub struct Run {
     pub result: Option<RunResult>,
 }
 
-/// What the repository says.
-#[derive(Debug, Clone, PartialEq)]
+/// What the repository says, or the replica that stands in for it.
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct RepositoryView {
     /// What stands where the pointer should be.
     pub pointer: PointerState,
@@ -87,6 +87,25 @@ pub struct RepositoryView {
     pub resolution: Option<Resolution>,
     /// Launches that were given up lately.
     pub given_up: Vec<GivenUp>,
+    /// The replica that this was read from; `None` is the target's own repository.
+    pub stand_in: Option<StandIn>,
+    /// The highest generation that a replica's pointer has: a take-over here must not stay behind one there.
+    pub elsewhere: Generation,
+    /// A replica's pointer that made one of the members the owner while this repository could not be read.
+    pub returning: Option<Box<Pointer>>,
+}
+
+/// A replica that a launching instance is restored from, because the target's own repository has nothing to give.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StandIn {
+    /// Which of the replicas in the settings, from 0.
+    pub number: usize,
+    /// Where it is.
+    pub location: String,
+    /// Since when the repository has nothing to give.
+    pub since: Timestamp,
+    /// What is wrong with it.
+    pub why: String,
 }
 
 /// A launch that was given up: the record `abandoned/<instance>.json`.

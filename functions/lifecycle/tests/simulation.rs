@@ -4,12 +4,14 @@
 mod support;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use perennial_shared::aws::AwsErrorKind;
 use perennial_shared::repository::Repository;
 use perennial_shared::run::RunError;
 use perennial_shared::settings::Engine;
 use perennial_shared::store::faulty::{Fault, FaultyStore};
+use perennial_shared::store::memory::MemoryStore;
 use proptest::prelude::*;
 use support::{Death, Kind, World};
 
@@ -36,6 +38,8 @@ enum Step {
     /// The agents of all instances stop answering, or answer again.
     Online(bool),
     Pass(i64),
+    /// From now on the repository cannot be read, or can again; only of a target with a replica.
+    Away(bool),
 }
 
 const CALLS: [&str; 16] = [
@@ -76,6 +80,20 @@ fn method() -> impl Strategy<Value = &'static str> {
     prop_oneof![Just("native"), Just("physical")]
 }
 
+/// A target with or without a replica.
+fn target() -> impl Strategy<Value = (Kind, &'static str, bool)> {
+    (kind(), method(), any::<bool>())
+}
+
+fn world((kind, method, replica): (Kind, &'static str, bool)) -> World {
+    let mut world = World::with_method(kind, method);
+    if replica {
+        world.replica = Some(Arc::new(MemoryStore::default()));
+        world.target.restore.fall_over_after = Duration::from_secs(60);
+    }
+    world
+}
+
 fn death() -> impl Strategy<Value = Option<Death>> {
     prop_oneof![
         4 => Just(None),
@@ -103,30 +121,31 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Terminate),
         1 => any::<bool>().prop_map(Step::Online),
         2 => (1_i64..120).prop_map(Step::Pass),
+        2 => any::<bool>().prop_map(Step::Away),
     ]
 }
 
 async fn take(world: &mut World, step: Step) {
     match step {
         Step::Group => drop(world.group_step()),
-        Step::Tick => drop(world.tick_on(&world.repository()).await),
+        Step::Tick => drop(world.tick_on(&world.reachable()).await),
         Step::TwoTicks => {
-            let (one, two) = (world.repository(), world.repository());
+            let (one, two) = (world.reachable(), world.reachable());
             drop(tokio::join!(world.tick_on(&one), world.tick_on(&two)));
         }
         Step::TickDies(at, done) => {
             let fault = if done { Fault::After } else { Fault::Before };
-            let store = Arc::new(FaultyStore::crash(world.store.clone(), at, fault));
+            let store = Arc::new(FaultyStore::crash(world.reachable().shared_store(), at, fault));
             drop(world.tick_on(&Repository::new(store, Engine::Weaviate)).await);
         }
         Step::TickFails(call) => {
             world.aws.fail_next(call, AwsErrorKind::Unavailable);
-            drop(world.tick_on(&world.repository()).await);
+            drop(world.tick_on(&world.reachable()).await);
             world.aws.state().faults.clear();
         }
         Step::TickLoses(call) => {
             world.aws.lose_next(call);
-            drop(world.tick_on(&world.repository()).await);
+            drop(world.tick_on(&world.reachable()).await);
             world.aws.state().lost.clear();
         }
         Step::Network(slow, deaf) => {
@@ -139,7 +158,14 @@ async fn take(world: &mut World, step: Step) {
             world.agent(Err(RunError { code: code.into(), message: "simulated".into() })).await;
         }
         Step::Write => world.write(),
-        Step::Backup(death) => world.scheduled_backup(death).await,
+        Step::Backup(death) if !world.away => {
+            world.scheduled_backup(death).await;
+            if world.replica.is_some() && death.is_none() {
+                world.copy_to_replica().await;
+            }
+        }
+        Step::Backup(_) => {} // there is nowhere to put it
+        Step::Away(away) => world.away = away && world.replica.is_some(),
         Step::Kill => world.kill(),
         Step::Terminate => world.terminate(),
         Step::Online(online) => world.aws.state().machines.values_mut().for_each(|m| m.online = online && m.running),
@@ -151,9 +177,9 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 600, max_shrink_iters: 4000, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_promises_hold_after_every_step(kind in kind(), method in method(), steps in proptest::collection::vec(step(), 1..80)) {
+    fn the_promises_hold_after_every_step(target in target(), steps in proptest::collection::vec(step(), 1..80)) {
         tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(async {
-            let mut world = World::with_method(kind, method);
+            let mut world = world(target);
             let mut generation = 0;
             for step in steps {
                 take(&mut world, step).await;
@@ -168,6 +194,7 @@ proptest! {
             for machine in world.aws.state().machines.values_mut() {
                 machine.online = machine.running;
             }
+            world.away = false;
             world.pass(7200);
             world.settle_with_operator().await;
         });
@@ -175,9 +202,9 @@ proptest! {
 
     /// Nobody is killed: whatever else goes wrong, every acknowledged row is there in the end.
     #[test]
-    fn planned_replacements_lose_nothing(kind in kind(), method in method(), steps in proptest::collection::vec(step(), 1..60)) {
+    fn planned_replacements_lose_nothing(target in target(), steps in proptest::collection::vec(step(), 1..60)) {
         tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(async {
-            let mut world = World::with_method(kind, method);
+            let mut world = world(target);
             world.settle().await;
             for step in steps {
                 // A lost agent or two failed final backups are told to a person and keep the instance; no row can be promised then.
@@ -186,6 +213,7 @@ proptest! {
                     world.pass(1);
                 }
             }
+            world.away = false;
             world.settle().await;
             let served = world.served().expect("served");
             let lost: Vec<_> = world.acknowledged.difference(served).collect();

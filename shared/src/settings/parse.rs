@@ -123,6 +123,7 @@ struct RawRestore {
     stalled_after: Option<String>,
     attempts: Option<u32>,
     empty_repository: Option<String>,
+    fall_over_after: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -362,6 +363,13 @@ impl RawRestore {
             stalled_after: check.duration("restore.stalled_after", self.stalled_after.as_ref(), "10m", "5s", "48h")?,
             attempts,
             empty_repository,
+            fall_over_after: check.duration(
+                "restore.fall_over_after",
+                self.fall_over_after.as_ref(),
+                "15m",
+                "10s",
+                "48h",
+            )?,
         })
     }
 }

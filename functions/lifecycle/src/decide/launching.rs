@@ -13,7 +13,7 @@ use perennial_shared::settings::EmptyRepository;
 use super::endpoint::Way;
 use super::{Action, Case, Start, dated, terminating};
 use crate::run_state::{RunState, run_state};
-use crate::world::{EndpointView, Member, RepositoryView, Run};
+use crate::world::{EndpointView, Member, RepositoryView, Run, StandIn};
 
 /// Launches given up within [`BREAKER_WINDOW`] after which the next one is kept instead of replaced: together three failures.
 const BREAKER: usize = 2;
@@ -31,7 +31,7 @@ pub(super) fn decide(case: Case, repository: &RepositoryView, member: &Member) -
         return wait;
     }
     if repository.pointer.pointer().is_some_and(|p| p.owner.as_deref() == Some(&*member.id)) {
-        return serve(case, member);
+        return serve(case, repository, member);
     }
     // Clients must not reach it before its data is there, whoever gave it the address (a launch template can attach an interface).
     match case.release_endpoint(member) {
@@ -72,7 +72,7 @@ fn someone_else(case: Case, repository: &RepositoryView, member: &Member) -> Opt
 }
 
 /// It owns the target: the address, then into service.
-fn serve(case: Case, member: &Member) -> Vec<Action> {
+fn serve(case: Case, repository: &RepositoryView, member: &Member) -> Vec<Action> {
     match case.bring_endpoint(member) {
         Way::Done => {}
         Way::Wait => return vec![case.heartbeat(member)],
@@ -93,6 +93,7 @@ fn serve(case: Case, member: &Member) -> Vec<Action> {
         if let Some(ip) = case.world.endpoint.as_ref().and_then(EndpointView::ip) {
             details.push(format!("address {ip} now leads to {}", member.id));
         }
+        details.extend(repository.stand_in.iter().flat_map(stand_in_lines));
         details.extend(result.findings.iter().cloned());
         actions.push(Action::Measure { values });
         actions.push(Action::Tell(case.alert(kind, member).with(details)));
@@ -106,6 +107,15 @@ fn backup_line(run: &Run) -> String {
         Some(id) => format!("restored from backup {}; it holds nothing newer", dated(id)),
         None => "started with an empty database".into(),
     }
+}
+
+fn stand_in_lines(replica: &StandIn) -> [String; 2] {
+    let since = replica.since.strftime("%Y-%m-%d %H:%M:%S UTC");
+    [
+        format!("from the replica {}, because since {since}: {}", replica.location, replica.why),
+        "backups that were not copied to the replica are not in it, and none is taken until the repository is back"
+            .into(),
+    ]
 }
 
 fn restore(case: Case, repository: &RepositoryView, member: &Member) -> Vec<Action> {
@@ -162,7 +172,7 @@ fn claim(case: Case, repository: &RepositoryView, member: &Member, refused: &[&B
         instance: member.id.clone(),
         backup_id,
         pointer_version: resolution.pointer.version().map(ToString::to_string),
-        generation: resolution.generation(),
+        generation: resolution.generation().max(repository.elsewhere),
         replace: attempt > 1,
     };
     let mut actions = vec![case.heartbeat(member), Action::Start(start)];

@@ -20,11 +20,13 @@ use perennial_shared::aws::fake::FakeAws;
 use perennial_shared::aws::ssm::CommandStatus;
 use perennial_shared::id::{BackupId, RunId, RunKind};
 use perennial_shared::manifest::example;
+use perennial_shared::pointer::PointerState;
 use perennial_shared::repository::Repository;
 use perennial_shared::resolve::resolve;
 use perennial_shared::run::{Claim, RunError, RunResult};
 use perennial_shared::settings::{self, Engine, Target};
 use perennial_shared::store::Store;
+use perennial_shared::store::faulty::{Fault, FaultyStore};
 use perennial_shared::store::memory::MemoryStore;
 
 /// The rows of an engine or a backup.
@@ -72,6 +74,10 @@ pub enum Death {
 pub struct World {
     pub aws: FakeAws,
     pub store: Arc<dyn Store>,
+    /// The store of the target's only replica; without one where it is `None`.
+    pub replica: Option<Arc<dyn Store>>,
+    /// Whether nobody can read the repository.
+    pub away: bool,
     pub target: Target,
     pub now: Timestamp,
     /// What each instance's engine holds; an instance that was never restored has no entry.
@@ -115,6 +121,8 @@ impl World {
         Self {
             aws,
             store: Arc::new(MemoryStore::default()),
+            replica: None,
+            away: false,
             target: settings::parse("test", &text).expect("settings"),
             now: START,
             engines: BTreeMap::new(),
@@ -131,6 +139,34 @@ impl World {
         Repository::new(self.store.clone(), Engine::Weaviate)
     }
 
+    /// Whatever backups and pointer the repository has, as the agent copies them after each backup.
+    pub async fn copy_to_replica(&self) {
+        let (own, replica) = (self.repository(), self.replica_repository().expect("a replica"));
+        for meta in self.store.list("backups/").await.expect("listed") {
+            let object = self.store.get(&meta.key).await.expect("read");
+            replica.store().put(&meta.key, object.body).await.expect("copied");
+        }
+        let (here, there) = (own.pointer().await.expect("read"), replica.pointer().await.expect("read"));
+        let generation = |state: &PointerState| state.pointer().map(|p| p.generation);
+        if let Some(pointer) = here.pointer().filter(|_| generation(&here) >= generation(&there)) {
+            replica.set_pointer(&there, pointer).await.expect("unmoved");
+        }
+    }
+
+    /// The pointer of whoever owns the target: a replica's counts where it made a later owner.
+    async fn acting(&self) -> Repository {
+        let own = self.repository();
+        let generation = async |r: &Repository| r.pointer().await.ok()?.pointer().map(|p| p.generation);
+        match self.replica_repository() {
+            Some(replica) if generation(&replica).await > generation(&own).await => replica,
+            _ => own,
+        }
+    }
+
+    pub fn replica_repository(&self) -> Option<Repository> {
+        self.replica.clone().map(|store| Repository::new(store, Engine::Weaviate))
+    }
+
     /// One invocation of the function, on any store.
     pub async fn tick_on(&self, repository: &Repository) -> Result<Vec<Action>, ActError> {
         self.invoke(repository, None).await
@@ -143,13 +179,35 @@ impl World {
 
     async fn invoke(&self, repository: &Repository, warned: Option<&str>) -> Result<Vec<Action>, ActError> {
         let pause = Duration::ZERO;
-        let services = Services { auto_scaling: &self.aws, ec2: &self.aws, ssm: &self.aws, repository, pause };
+        let replicas: Vec<Repository> = self.replica_repository().into_iter().collect();
+        let (aws, replicas) = (&self.aws, &*replicas);
+        let services = Services { auto_scaling: aws, ec2: aws, ssm: aws, repository, replicas, pause };
         let group = self.target.auto_scaling.as_ref().expect("a group");
         reconcile(services, &self.aws, "topic", &self.target, group, warned, || self.now).await
     }
 
     pub async fn tick(&self) -> Vec<Action> {
-        self.tick_on(&self.repository()).await.expect("reconciled")
+        self.tick_on(&self.reachable()).await.expect("reconciled")
+    }
+
+    /// The repository as the function reaches it.
+    pub fn reachable(&self) -> Repository {
+        if !self.away {
+            return self.repository();
+        }
+        let broken = FaultyStore::crash(self.store.clone(), 0, Fault::Before);
+        Repository::new(Arc::new(broken), Engine::Weaviate)
+    }
+
+    /// The claim of a run and where it stands, as the agent looks for them.
+    async fn claimed(&self, run: &RunId) -> Option<(Repository, Claim)> {
+        let places = [Some(self.repository()).filter(|_| !self.away), self.replica_repository()];
+        for repository in places.into_iter().flatten() {
+            if let Some(claim) = repository.claim_of(run).await.expect("read") {
+                return Some((repository, claim));
+            }
+        }
+        None
     }
 
     pub fn pass(&mut self, seconds: i64) {
@@ -234,7 +292,9 @@ impl World {
         };
         let Some((_, command)) = open else { return };
         let run: RunId = command.comment.parse().expect("a run");
-        let claim = self.repository().claim_of(&run).await.expect("read").expect("a command has a claim");
+        let Some((_, claim)) = self.claimed(&run).await else {
+            return self.aws.end_command(run.as_str(), CommandStatus::Failed, "no repository can be read");
+        };
         let done = match ends {
             Err(error) => self.finish(&claim, None, Some(error)).await,
             Ok(death) => self.work(&claim, death).await,
@@ -293,7 +353,8 @@ impl World {
             objects: 1,
             findings: vec![],
         };
-        self.repository().finish(&result).await.expect("stored");
+        let (repository, _) = self.claimed(&claim.run).await.expect("it was found before");
+        repository.finish(&result).await.expect("stored");
         ok
     }
 
@@ -319,7 +380,7 @@ impl World {
 
     /// Whatever happened: no client sees an empty or half-restored database, and the pointer names a backup that restores.
     pub async fn check(&self) {
-        let resolution = resolve(&self.repository()).await.expect("read");
+        let resolution = resolve(&self.acting().await).await.expect("read");
         if let Some(named) = resolution.pointer.backup_id().filter(|_| !self.tampered) {
             assert_eq!(resolution.candidates.first().map(|c| &c.id), Some(named), "{:?}", resolution.problems);
             assert!(self.backups.contains_key(named), "{named}");

@@ -1,0 +1,224 @@
+//! A repository that cannot be read, or lost what it had, while an instance waits to be restored: what a replica is taken for, and
+//! above all when it is not.
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lifecycle::decide::Action;
+use perennial_shared::aws::auto_scaling::LifecycleState;
+use perennial_shared::repository::Repository;
+use perennial_shared::settings::EmptyRepository;
+use perennial_shared::store::faulty::{Fault, FaultyStore};
+use perennial_shared::store::memory::MemoryStore;
+use support::{Kind, Rows, World, serving, serving_reads, state_of, told};
+
+for_every_kind! {
+    a_replica_stands_in_after_a_while_and_the_repository_gets_its_owner_back
+    an_owner_that_lives_is_waited_for
+    an_instance_that_was_restored_from_the_repository_is_not_restored_from_an_older_copy
+    short_outages_do_not_add_up
+    a_repository_that_is_back_before_the_take_over_is_restored_from
+    what_was_acknowledged_while_a_replica_stood_in_stays
+    a_second_outage_does_not_leave_the_generations_behind
+    an_emptied_repository_is_not_a_first_launch
+    a_replica_that_cannot_be_read_may_hold_backups
+    a_backup_that_only_a_replica_has_is_restored_before_an_older_one
+}
+
+/// In service with rows 1 to 3 in a backup that a replica has, too, and row 4 in none.
+async fn with_replica(mut world: World) -> World {
+    world.replica = Some(Arc::new(MemoryStore::default()));
+    world.copy_to_replica().await;
+    world
+}
+
+/// The instance dies, and the repository cannot be read any more; the id of the one that waits now.
+fn both_gone(world: &mut World) -> String {
+    world.kill();
+    world.away = true;
+    world.group_step().expect("a replacement")
+}
+
+/// Ticks for some minutes, with an agent that does what it is told.
+async fn minutes(world: &mut World, minutes: u32) {
+    for _ in 0..minutes {
+        for machine in world.aws.state().machines.values_mut() {
+            machine.online = machine.running;
+        }
+        world.tick().await;
+        world.check().await;
+        world.agent(Ok(None)).await;
+        world.pass(60);
+    }
+}
+
+async fn owner(repository: &Repository) -> Option<String> {
+    repository.pointer().await.expect("read").pointer().and_then(|p| p.owner.clone())
+}
+
+fn waits(world: &World, id: &str) -> bool {
+    state_of(world, id) == Some(LifecycleState::PendingWait)
+}
+
+async fn a_replica_stands_in_after_a_while_and_the_repository_gets_its_owner_back(kind: Kind) {
+    let mut world = with_replica(serving(kind).await).await;
+    let orders = world.aws.state().orders.len();
+    let new = both_gone(&mut world);
+    minutes(&mut world, 14).await;
+    assert!(
+        waits(&world, &new) && world.aws.state().orders.len() == orders,
+        "nothing is done for a quarter of an hour"
+    );
+    assert!(told(&world, "the backups cannot be read"));
+    minutes(&mut world, 6).await;
+    assert_eq!((world.in_service(), world.aws.holder()), (Some(new.clone()), Some(new.clone())));
+    assert_eq!(world.served(), Some(&Rows::from([1, 2, 3])));
+    let body = world.aws.state().mail.iter().find(|(s, _)| s.contains("restored and serving")).expect("told").1.clone();
+    assert!(body.contains("from the replica") && body.contains("were not copied to the replica"), "{body}");
+
+    world.away = false;
+    let done = world.tick().await;
+    assert!(done.iter().any(|a| matches!(a, Action::Return { .. })), "{done:?}");
+    assert_eq!(owner(&world.repository()).await.as_deref(), Some(&*new));
+    assert!(told(&world, "the repository is back"));
+    assert!(world.tick().await.is_empty(), "and that was all");
+
+    world.write();
+    world.scheduled_backup(None).await;
+    world.kill();
+    world.settle().await;
+    assert_eq!(world.served(), Some(&Rows::from([1, 2, 3, 5])), "the next one is restored from the repository");
+}
+
+async fn an_owner_that_lives_is_waited_for(kind: Kind) {
+    for world in [serving(kind).await, serving_reads(kind).await] {
+        let mut world = with_replica(world).await;
+        world.terminate();
+        world.away = true;
+        let new = world.group_step().expect("a replacement");
+        minutes(&mut world, 60).await;
+        assert!(waits(&world, &new), "its predecessor's last rows are in no backup yet");
+        let told = world.aws.state().mail.iter().any(|(_, body)| body.contains("lives and may own the target"));
+        assert!(told, "and a person hears why");
+        world.away = false;
+        world.settle().await;
+        assert_eq!(world.served(), Some(&world.acknowledged));
+    }
+}
+
+async fn an_instance_that_was_restored_from_the_repository_is_not_restored_from_an_older_copy(kind: Kind) {
+    let mut world = with_replica(serving(kind).await).await;
+    world.scheduled_backup(None).await; // row 4, which the replica has not
+    world.kill();
+    let new = world.group_step().expect("a replacement");
+    world.aws.state().machines.get_mut(&new).expect("there").online = true;
+    world.tick().await;
+    world.agent(Ok(None)).await;
+    world.pass(1);
+    world.away = true;
+    minutes(&mut world, 60).await;
+    assert!(waits(&world, &new));
+    world.away = false;
+    world.settle().await;
+    assert_eq!(world.served(), Some(&Rows::from([1, 2, 3, 4])));
+}
+
+async fn short_outages_do_not_add_up(kind: Kind) {
+    let mut world = with_replica(serving(kind).await).await;
+    world.target.auto_scaling.as_mut().expect("a group").registration_timeout = Duration::from_secs(24 * 3600);
+    let orders = world.aws.state().orders.len();
+    let new = both_gone(&mut world);
+    for _ in 0..3 {
+        minutes(&mut world, 10).await;
+        world.away = false;
+        world.aws.state().machines.get_mut(&new).expect("there").online = false;
+        world.tick().await;
+        world.away = true;
+    }
+    assert!(waits(&world, &new));
+    assert_eq!(world.aws.state().orders.len(), orders, "no restore was begun");
+}
+
+async fn a_repository_that_is_back_before_the_take_over_is_restored_from(kind: Kind) {
+    let mut world = with_replica(serving(kind).await).await;
+    world.scheduled_backup(None).await; // row 4, which the replica has not
+    both_gone(&mut world);
+    let begun = world.aws.state().orders.len();
+    while world.aws.state().orders.len() == begun {
+        minutes(&mut world, 1).await;
+    }
+    world.away = false;
+    world.settle().await;
+    assert_eq!(world.served(), Some(&Rows::from([1, 2, 3, 4])));
+}
+
+async fn what_was_acknowledged_while_a_replica_stood_in_stays(kind: Kind) {
+    let mut world = with_replica(serving(kind).await).await;
+    let new = both_gone(&mut world);
+    while world.aws.holder().as_ref() != Some(&new) {
+        minutes(&mut world, 1).await;
+    }
+    world.write();
+    world.away = false;
+    world.settle().await;
+    assert_eq!(world.served(), Some(&Rows::from([1, 2, 3, 5])));
+    assert_eq!(world.in_service(), Some(new));
+}
+
+async fn a_second_outage_does_not_leave_the_generations_behind(kind: Kind) {
+    let mut world = with_replica(serving(kind).await).await;
+    for _ in 0..2 {
+        both_gone(&mut world);
+        minutes(&mut world, 30).await;
+    }
+    world.kill();
+    world.away = false;
+    world.settle().await;
+    let generation = async |r: Repository| r.pointer().await.expect("read").pointer().expect("a pointer").generation;
+    let (own, copy) = (generation(world.repository()).await, generation(world.replica_repository().expect("it")).await);
+    assert!(own > copy, "{own:?} {copy:?}");
+}
+
+async fn an_emptied_repository_is_not_a_first_launch(kind: Kind) {
+    let mut world = with_replica(serving(kind).await).await;
+    assert_eq!(world.target.restore.empty_repository, EmptyRepository::Allow);
+    world.kill();
+    world.store = Arc::new(MemoryStore::default());
+    world.settle().await;
+    assert_eq!(world.served(), Some(&Rows::from([1, 2, 3])));
+    assert_eq!(owner(&world.repository()).await, world.in_service(), "the repository is the target's own again");
+    world.write();
+    world.scheduled_backup(None).await;
+    world.kill();
+    world.settle().await;
+    assert_eq!(world.served(), Some(&Rows::from([1, 2, 3, 5])));
+}
+
+async fn a_replica_that_cannot_be_read_may_hold_backups(kind: Kind) {
+    let mut world = World::new(kind);
+    let store: Arc<MemoryStore> = Arc::default();
+    world.replica = Some(Arc::new(FaultyStore::crash(store.clone(), 0, Fault::Before)));
+    let new = world.group_step().expect("launched");
+    minutes(&mut world, 5).await;
+    assert!(waits(&world, &new), "nobody knows that there was never a backup");
+    world.replica = Some(store);
+    world.settle().await;
+    assert!(told(&world, "started for the first time"));
+}
+
+async fn a_backup_that_only_a_replica_has_is_restored_before_an_older_one(kind: Kind) {
+    let mut world = serving(kind).await;
+    world.scheduled_backup(None).await;
+    let mut world = with_replica(world).await;
+    let newest = world.repository().pointer().await.expect("read").backup_id().expect("a backup").clone();
+    for meta in world.store.list(&format!("backups/{newest}/")).await.expect("listed") {
+        world.store.delete(&meta.key).await.expect("deleted");
+    }
+    world.tampered = true;
+    world.kill();
+    world.settle().await;
+    assert_eq!(world.served(), Some(&Rows::from([1, 2, 3, 4])));
+    assert!(told(&world, "damaged"));
+}
