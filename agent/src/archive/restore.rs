@@ -24,6 +24,7 @@ use perennial_shared::archive::index::Root;
 use perennial_shared::archive::objects::{Objects, ReadError};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 
 use plan::{Planner, Work};
@@ -103,9 +104,22 @@ async fn bring(objects: Objects, progress: Arc<Counters>, work: Work) -> Result<
     }?;
     progress.fetched.fetch_add(fetch.length, Ordering::Relaxed);
     progress.requests.fetch_add(1, Ordering::Relaxed);
-    let handle = Handle::current();
-    let writing = tokio::task::spawn_blocking(move || write::frames(&objects, &handle, &bytes, work, &progress));
-    writing.await.map_err(std::io::Error::other)?
+    let mut writing = JoinSet::new();
+    for share in shares(work) {
+        let (objects, bytes, progress) = (objects.clone(), bytes.clone(), Arc::clone(&progress));
+        let handle = Handle::current();
+        writing.spawn_blocking(move || write::frames(&objects, &handle, &bytes, share, &progress));
+    }
+    while let Some(written) = writing.join_next().await {
+        written.map_err(std::io::Error::other)??;
+    }
+    Ok(())
+}
+
+/// A step in two halves: the last one of a restore is work for more than one core.
+fn shares(mut work: Work) -> [Work; 2] {
+    let second = work.frames.split_off(work.frames.len() / 2);
+    [Work { fetch: work.fetch.clone(), frames: second }, work]
 }
 
 /// Folders get their modes and times last: writing into them would change both.
