@@ -1,8 +1,7 @@
-//! Qdrant backed up and restored by the whole program, with writers and readers that never stop, and killed at every step.
+//! Qdrant backed up and restored by the whole program, with writers that never stop, and killed at every step of a backup.
 
 mod support;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,20 +9,9 @@ use serde_json::{Value, json};
 use support::cli::Machine;
 use support::qdrant::{API_KEY, QdrantServer, point, send};
 use support::s3::S3;
-use tokio::task::JoinHandle;
 
 const SIZE: u64 = 8;
 const OF_A_BACKUP: [&str; 4] = ["qdrant-snapshot-asked", "qdrant-snapshot-made", "backup-captured", "backup-archived"];
-const OF_A_RESTORE: [&str; 8] = [
-    "restore-staged",
-    "qdrant-restore-making",
-    "restore-installed",
-    "qdrant-restore-committing",
-    "qdrant-restore-switched",
-    "qdrant-restore-replaced",
-    "qdrant-restore-cleaning",
-    "restore-finished",
-];
 
 fn machine(s3: &S3, server: &QdrantServer) -> Machine {
     Machine::of_engine(s3, &server.settings(), None)
@@ -71,33 +59,6 @@ async fn from_a_full_server_to_a_fresh_one() {
     target.run(&["doctor"]).says("single node");
 }
 
-#[tokio::test]
-async fn readers_by_alias_never_miss_what_is_replaced() {
-    let s3 = S3::start();
-    let server = QdrantServer::ready().await;
-    let machine = machine(&s3, &server);
-    server.make("docs", SIZE).await;
-    server.fill("docs", 0..2000, SIZE).await;
-    server.alias("now", "docs").await;
-    machine.run(&["backup", "create"]).exits(0);
-    server.fill("docs", 2000..2500, SIZE).await;
-    server.make("other", SIZE).await;
-    server.fill("other", 0..10, SIZE).await;
-    machine.run(&["backup", "restore"]).exits(5).says("--replace");
-
-    let (stop, reading) = readers(&server, "now");
-    let restoring = tokio::task::spawn_blocking(move || {
-        machine.run(&["backup", "restore", "--replace", "--yes"]).exits(0).says("left as they are: other");
-    });
-    restoring.await.expect("restored");
-    stop.store(true, Ordering::Relaxed);
-    let seen = reading.await.expect("read");
-    assert!(seen.keys().all(|answer| ["200 2500", "200 2000"].contains(&answer.as_str())), "{seen:?}");
-    assert_eq!(seen.len(), 2, "the old data, then the new: {seen:?}");
-    assert_eq!(server.collections().await, ["docs", "other"]);
-    assert_eq!((server.count("docs").await, server.aliases().await), (2000, vec!["now=docs".to_owned()]));
-}
-
 /// Texts that are stored many times have one vector: which of them a search names is the index's choice, and the restored one is another.
 #[tokio::test]
 async fn objects_with_the_same_vector_are_no_difference() {
@@ -124,53 +85,6 @@ async fn objects_with_the_same_vector_are_no_difference() {
     target.run(&["backup", "restore", "--replace", "--yes"]).exits(0).says("samples are what they were");
     source.run(&["backup", "create", "--type", "base"]).exits(0);
     assert_eq!((old.count("docs").await, new.count("docs").await), (2000, 2000));
-}
-
-/// Counts through a name until told to stop; how often each answer was given.
-fn readers(server: &QdrantServer, name: &str) -> (Arc<AtomicBool>, JoinHandle<BTreeMap<String, u64>>) {
-    let stop = Arc::new(AtomicBool::new(false));
-    let (told, url) = (Arc::clone(&stop), format!("{}/collections/{name}/points/count", server.url()));
-    let reading = tokio::spawn(async move {
-        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
-        let mut seen = BTreeMap::new();
-        while !told.load(Ordering::Relaxed) {
-            let (status, text) = send(&client, &url, None, "POST", &json!({"exact": true})).await;
-            let count = serde_json::from_str::<Value>(&text).map(|v| v["result"]["count"].clone()).unwrap_or_default();
-            *seen.entry(format!("{status} {count}")).or_default() += 1;
-        }
-        seen
-    });
-    (stop, reading)
-}
-
-#[tokio::test]
-async fn a_collection_whose_settings_changed_gets_those_of_the_backup() {
-    let s3 = S3::start();
-    let server = QdrantServer::ready().await;
-    let machine = machine(&s3, &server);
-    server.make("docs", SIZE).await;
-    server.fill("docs", 0..100, SIZE).await;
-    server.make("moved", SIZE).await;
-    server.fill("moved", 0..60, SIZE).await;
-    machine.run(&["backup", "create"]).exits(0);
-    for name in ["docs", "moved"] {
-        server.ask("DELETE", &format!("/collections/{name}"), Value::Null).await;
-    }
-    server.make("docs", SIZE + 1).await;
-    server.make("moved-2", SIZE).await;
-    server.fill("moved-2", 0..5, SIZE).await;
-    server.alias("moved", "moved-2").await;
-
-    machine.run(&["backup", "restore", "--replace", "--yes"]).exits(0).says("moved is an alias of the collection");
-    let info = server.ask("GET", "/collections/docs", Value::Null).await;
-    assert_eq!(info["config"]["params"]["vectors"]["size"], SIZE);
-    assert_eq!((server.count("docs").await, server.count("moved").await), (100, 60));
-    assert_eq!(
-        server.collections().await.len(),
-        2,
-        "what was behind the alias is gone: {:?}",
-        server.collections().await
-    );
 }
 
 #[tokio::test]
@@ -288,39 +202,4 @@ async fn killed_at_every_step_of_a_backup() {
     }
     target.run(&["backup", "restore"]).exits(0);
     assert_eq!(new.count("docs").await, points);
-}
-
-#[tokio::test]
-async fn killed_at_every_step_of_a_restore() {
-    let s3 = S3::start();
-    let server = QdrantServer::ready().await;
-    let source = machine(&s3, &server);
-    server.make("docs", SIZE).await;
-    server.fill("docs", 0..300, SIZE).await;
-    server.make("more", SIZE).await;
-    server.fill("more", 0..40, SIZE).await;
-    server.alias("now", "docs").await;
-    source.run(&["backup", "create"]).exits(0);
-    for step in OF_A_RESTORE {
-        for over_live_data in [true, false] {
-            let replaces = ["qdrant-restore-replaced"].contains(&step);
-            if replaces && !over_live_data {
-                continue;
-            }
-            for name in ["docs", "more"] {
-                if over_live_data {
-                    server.fill(name, 1000..1020, SIZE).await;
-                } else {
-                    server.ask("DELETE", &format!("/collections/{name}"), Value::Null).await;
-                }
-            }
-            source.crash(step, &["backup", "restore", "--replace", "--yes"]);
-            source.run(&["backup", "restore", "--replace", "--yes"]).exits(0);
-            let at = format!("{step}, over live data: {over_live_data}");
-            assert_eq!(server.collections().await, ["docs", "more"], "{at}");
-            assert_eq!(server.aliases().await, ["now=docs"], "{at}");
-            assert_eq!((server.count("now").await, server.count("more").await), (300, 40), "{at}");
-            assert!(server.snapshots("docs").await.is_empty(), "{at}");
-        }
-    }
 }

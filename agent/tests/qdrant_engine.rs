@@ -234,8 +234,10 @@ async fn a_damaged_archive_leaves_what_is_there() {
 #[tokio::test]
 async fn a_replacement_that_fails_is_made_good_by_the_same_restore() {
     let server = QdrantServer::ready().await;
-    server.make("docs", 4).await;
-    server.fill("docs", 0..50, 4).await;
+    for name in ["docs", "more"] {
+        server.make(name, 4).await;
+        server.fill(name, 0..50, 4).await;
+    }
     server.alias("now", "docs").await;
     let engine = server.engine();
     let captured = capture(&engine, None).await;
@@ -245,21 +247,30 @@ async fn a_replacement_that_fails_is_made_good_by_the_same_restore() {
 
     let installed = install(&engine, backup.path()).await.expect("installed");
     assert_eq!(server.count("now").await, 80, "nothing is replaced before it was compared");
-    for file in files_ending(&engine.staging(TAG).await.expect("a folder"), "/segment.json") {
-        std::fs::write(file, "garbage").expect("written");
-    }
-    let error = engine.commit(&installed).await.expect_err("the disk lost what was proved");
-    assert!(matches!(error, EngineError::Failed { what: "restore", .. }), "{error}");
-    assert_eq!(server.count("now").await, 50, "the copy serves");
+    server.ask("DELETE", &format!("/collections/{}", installed.names["more"]), Value::Null).await;
+    let error = engine.commit(&installed).await.expect_err("the engine lost what was proved");
+    assert!(error.to_string().contains("nothing was deleted"), "{error}");
+    assert_eq!((server.count("docs").await, server.count("more").await), (80, 50), "the old data serves");
     let error = engine.take_back(&installed).await.expect_err("too late");
     assert!(error.to_string().contains("begin the same restore again"), "{error}");
 
-    let installed = install(&engine, backup.path()).await.expect("the copy is still there");
-    assert!(installed.names["docs"].contains(".perennial-"), "{installed:?}");
-    assert_eq!(engine.count().await.expect("all of them answer").len(), 1, "what had lost its data is gone");
-    engine.commit(&installed).await.expect("committed");
-    assert_eq!((server.count("docs").await, server.aliases().await), (50, vec!["now=docs".to_owned()]));
-    assert_eq!(server.collections().await, ["docs"]);
+    let again = install(&engine, backup.path()).await.expect("the lost copy is made again");
+    assert_eq!(again.names, installed.names);
+    assert_eq!(server.count(&again.names["more"]).await, 50);
+    let findings = engine.commit(&again).await.expect("committed");
+    let copies = [&again.names["docs"], &again.names["more"]];
+    assert_eq!(
+        findings,
+        [
+            format!("docs is an alias of the collection {} now", copies[0]),
+            format!("more is an alias of the collection {} now", copies[1]),
+            format!("aliases: now of {}", copies[0])
+        ]
+    );
+    assert_eq!((server.count("docs").await, server.count("now").await), (50, 50));
+    assert_eq!(server.collections().await.iter().collect::<Vec<_>>(), copies);
+    assert_eq!(engine.collections().await.expect("a list"), ["docs", "more"], "as clients call them");
+    assert!(engine.commit(&again).await.expect("twice is as good").is_empty());
 }
 
 #[tokio::test]

@@ -38,6 +38,11 @@ pub trait FileBackup: Send + Sync {
         None
     }
 
+    /// Makes good at once what an interrupted restore, of whichever backup, left that clients must not meet; what a person should know.
+    async fn make_good(&self) -> Result<Vec<String>, EngineError> {
+        Ok(vec![])
+    }
+
     /// Everything that would make an install fail or lie, found out before something is changed; what a person should know.
     async fn check_install(&self, manifest: &Manifest) -> Result<Vec<String>, EngineError>;
 

@@ -127,6 +127,7 @@ impl Work<'_> {
             findings.extend(self.dry_run(&request, &earlier).await?);
             return Ok((false, findings));
         }
+        findings.extend(self.files.make_good().await?);
         let size = match self.selected(&request).await? {
             Some(selected) => selected.bytes,
             None => self.archive.on_disk(),

@@ -10,6 +10,7 @@ pub mod data;
 pub mod docker;
 pub mod process;
 pub mod qdrant;
+pub mod recorder;
 pub mod redis;
 pub mod s3;
 pub mod scripted;

@@ -143,9 +143,34 @@ impl QdrantServer {
         count["count"].as_u64().expect("a number")
     }
 
-    /// The collections, sorted.
+    /// The same, where there may be nothing of that name.
+    pub async fn find_count(&self, name: &str) -> Option<u64> {
+        let path = format!("/collections/{name}/points/count");
+        let (status, text) = self.try_ask("POST", &path, json!({"exact": true})).await;
+        assert!([200, 404].contains(&status), "{path}: {status} {text}");
+        serde_json::from_str::<Value>(&text).expect("json")["result"]["count"].as_u64()
+    }
+
+    /// The collections' own names, sorted.
     pub async fn collections(&self) -> Vec<String> {
-        self.engine().collections().await.expect("a list")
+        let found = self.ask("GET", "/collections", Value::Null).await;
+        let names = found["collections"].as_array().expect("a list").iter();
+        let mut names: Vec<_> = names.map(|c| c["name"].as_str().expect("a name").to_owned()).collect();
+        names.sort();
+        names
+    }
+
+    /// Deletes all collections, and their aliases with them.
+    pub async fn empty(&self) {
+        for name in self.collections().await {
+            self.ask("DELETE", &format!("/collections/{name}"), Value::Null).await;
+        }
+    }
+
+    /// The collection that an alias shows.
+    pub async fn shown_by(&self, alias: &str) -> Option<String> {
+        let aliases = self.aliases().await;
+        aliases.iter().find_map(|pair| Some(pair.strip_prefix(alias)?.strip_prefix('=')?.to_owned()))
     }
 
     /// The snapshots of a collection that are on the server.

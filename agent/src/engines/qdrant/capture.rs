@@ -6,7 +6,8 @@
 //! collections/<name>/snapshot/…        the snapshot's files
 //! ```
 //!
-//! A collection that did not change since the parent is an empty folder that the parent's takes the place of.
+//! A collection that did not change since the parent is an empty folder that the parent's takes the place of. Names are those that clients
+//! use ([`names::called`]).
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::plan::Aliases;
 use super::snapshot::Wanted;
 use super::unchanged::{self, Seen};
-use super::{Qdrant, inventory, left_over, names};
+use super::{Qdrant, commit, inventory, left_over, names};
 use crate::archive::source::Source;
 use crate::engine::files::{CaptureWish, CapturedFiles};
 use crate::engine::{EngineError, Step};
@@ -43,9 +44,10 @@ pub(super) async fn capture(qdrant: &Qdrant, wish: &CaptureWish<'_>) -> Result<C
     qdrant.is_single().await?;
     left_over::remove(client, scratch).await?;
     scratch.remove_capture().await?;
+    let made_good = commit::make_good(qdrant).await?;
     let root = scratch.capture();
-    let names = inventory::collections(client).await?;
-    if names.is_empty() {
+    let called = inventory::called(client).await?;
+    if called.is_empty() {
         return Err(EngineError::Empty);
     }
     let timeline = scratch.timeline()?;
@@ -53,20 +55,19 @@ pub(super) async fn capture(qdrant: &Qdrant, wish: &CaptureWish<'_>) -> Result<C
     let known = wish.parent.and_then(|(_, value)| serde_json::from_value::<Memory>(value.clone()).ok());
     let known = known.filter(|k| k.timeline == timeline).map(|k| k.collections).unwrap_or_default();
     let mut memory = Memory { timeline, collections: BTreeMap::new() };
-    let mut captured = CapturedFiles { source: Source::folder(&root), ..CapturedFiles::default() };
-    for name in names {
+    let mut captured = CapturedFiles { source: Source::folder(&root), findings: made_good, ..CapturedFiles::default() };
+    for (name, own) in &called {
         (wish.progress)(Step { state: &format!("looking at {name}"), done: None });
-        let Some(seen) = unchanged::look(client, &name).await? else { continue };
-        let place = RelPath::root().join(COLLECTIONS.as_ref()).join(folder_of(&name)?.as_ref());
+        let Some(seen) = unchanged::look(client, own).await? else { continue };
+        let place = RelPath::root().join(COLLECTIONS.as_ref()).join(folder_of(name)?.as_ref());
         let folder = place.under(&root);
-        if is_kept(qdrant, &name, &known, &seen).await? {
+        if is_kept(qdrant, own, known.get(name), &seen).await? {
             make(&folder)?;
             captured.source.kept.push(place);
         } else {
             make(&folder)?;
             write(&folder.join(SETTINGS), &seen.settings)?;
-            let wanted =
-                Wanted { collection: &name, folder: &folder.join(SNAPSHOT), deadline, progress: wish.progress };
+            let wanted = Wanted { collection: own, folder: &folder.join(SNAPSHOT), deadline, progress: wish.progress };
             let Some(findings) = qdrant.snapshots.fetch(client, scratch, wanted).await? else {
                 fs::remove_dir_all(&folder).map_err(|e| EngineError::files(&folder, &e))?;
                 continue;
@@ -74,14 +75,15 @@ pub(super) async fn capture(qdrant: &Qdrant, wish: &CaptureWish<'_>) -> Result<C
             captured.findings.extend(findings);
         }
         captured.collections.push(name.clone());
-        memory.collections.insert(name, seen);
+        memory.collections.insert(name.clone(), seen);
     }
     let kept = captured.source.kept.len();
     if kept > 0 {
         captured.findings.push(format!("{kept} of {} collections did not change", captured.collections.len()));
     }
-    let (aliases, others): (Aliases, Aliases) =
-        inventory::aliases(client).await?.into_iter().partition(|(_, shown)| captured.collections.contains(shown));
+    let (aliases, others): (Aliases, Aliases) = aliases_of(&called, inventory::aliases(client).await?)
+        .into_iter()
+        .partition(|(_, shown)| captured.collections.contains(shown));
     captured.findings.extend(others.into_iter().map(|(alias, shown)| {
         format!("the alias {alias} is not in the backup: {shown}, which it shows, was made while the backup was")
     }));
@@ -90,9 +92,16 @@ pub(super) async fn capture(qdrant: &Qdrant, wish: &CaptureWish<'_>) -> Result<C
     Ok(captured)
 }
 
-async fn is_kept(qdrant: &Qdrant, name: &str, known: &BTreeMap<String, Seen>, now: &Seen) -> Result<bool, EngineError> {
-    match known.get(name) {
-        Some(known) => unchanged::is_unchanged(&qdrant.client, name, known, now).await,
+/// The aliases, and what the collections that they show are called. A name that a collection is called by is none of them.
+fn aliases_of(called: &BTreeMap<String, String>, live: Aliases) -> Aliases {
+    let name_of = |own: String| called.iter().find(|(_, o)| **o == own).map_or(own.clone(), |(name, _)| name.clone());
+    let apart = live.into_iter().filter(|(alias, _)| !called.contains_key(alias));
+    apart.map(|(alias, own)| (alias, name_of(own))).collect()
+}
+
+async fn is_kept(qdrant: &Qdrant, own: &str, known: Option<&Seen>, now: &Seen) -> Result<bool, EngineError> {
+    match known {
+        Some(known) => unchanged::is_unchanged(&qdrant.client, own, known, now).await,
         None => Ok(false),
     }
 }

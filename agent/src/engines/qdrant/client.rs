@@ -1,8 +1,8 @@
 //! Qdrant's REST interface, as far as it is used here.
 //!
 //! An answer is `{"result": …}`, an error `{"status": {"error": "…"}}` or plain text. What changes something is sent once, whoever
-//! calls finds out what became of it; only a 429 is sent again, because then nothing was begun. A snapshot is made to its end also
-//! when nobody waits for it any more.
+//! calls finds out what became of it; only a 429 is sent again, because then nothing was begun, and what twice is as good as once. A
+//! snapshot is made to its end also when nobody waits for it any more.
 
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ impl Client {
         self.has_key
     }
 
-    /// A read that must succeed; what it gives.
+    /// A read that must succeed, or a change that twice is as good as once; what it gives.
     pub(super) async fn read<T: DeserializeOwned>(&self, request: Request<'_>) -> Result<T, EngineError> {
         let answer = self.http.send_again(&request).await?;
         self.result(&request, answer)

@@ -1,28 +1,24 @@
 //! A restore's second half, after the comparison: the copies become what clients find under the names they know.
 //!
 //! 1. One request moves every alias to what was restored: readers by alias see the old or the new data, never nothing.
-//! 2. A collection that is called by its own name is replaced from the same archive that its copy was made of, and compared with the copy.
-//! 3. One request moves the aliases to it.
-//! 4. Copies, what stood behind moved aliases, and the staged files go.
+//! 2. A collection that is called by its own name is deleted, and the next request makes its name an alias of the copy. Between the
+//!    two, clients by that name get 404: an alias cannot have the name of a collection that is there.
+//! 3. What stood behind moved aliases, the staged files, and the copies of interrupted restores that this one overtook go. Its own
+//!    copies stay.
 //!
-//! Each step may be done again. Until the fourth, everything that was proved is still there as a copy, so a crash or a failed
-//! replacement is made good by the same restore begun again.
-
-use std::time::{Duration, Instant};
+//! Nothing is deleted before its copy was proved and is there, and nothing is recovered over: what fails in the second step leaves
+//! a copy with all of the backup. A crash leaves at most one name that shows nothing. It is found by looking at the engine, not
+//! from notes: whatever is no collection any more is one of the aliases of the first step when the same restore is begun again, and
+//! [`make_good`] makes that alias when any other backup or restore begins.
 
 use serde_json::Value;
 
 use super::client::{Client, Request};
-use super::install::{self, Staged};
-use super::plan::{Aliases, Move, Phase, Plan, There, alias_actions};
-use super::{Qdrant, inventory, unchanged};
-use crate::engine::{EngineError, Step};
+use super::install;
+use super::plan::{Aliases, Phase, Plan, alias_actions};
+use super::{Qdrant, inventory};
+use crate::engine::EngineError;
 use crate::failpoint;
-
-/// For one collection, from the archive on the disk.
-const REPLACING: Duration = Duration::from_secs(6 * 3600);
-/// Points that are compared of each replaced collection.
-const SAMPLES: usize = 5;
 
 /// Puts a compared restore in place.
 pub(super) async fn commit(qdrant: &Qdrant, tag: &str) -> Result<Vec<String>, EngineError> {
@@ -38,10 +34,7 @@ pub(super) async fn commit(qdrant: &Qdrant, tag: &str) -> Result<Vec<String>, En
     }
     failpoint::reach("qdrant-restore-committing");
     if plan.phase == Phase::Committing {
-        switch(client, &plan.aliases_meanwhile()).await?;
-        failpoint::reach("qdrant-restore-switched");
-        replace_all(qdrant, tag, &mut plan).await?;
-        switch(client, &plan.aliases_at_the_end()).await?;
+        show(client, &plan.shown_at_the_end()).await?;
         plan.phase = Phase::Cleaning;
         install::store(scratch, tag, &plan)?;
     }
@@ -52,72 +45,92 @@ pub(super) async fn commit(qdrant: &Qdrant, tag: &str) -> Result<Vec<String>, En
     }
     scratch.remove_staged().await?;
     install::forget(scratch, tag)?;
+    forget_overtaken(qdrant).await?;
     Ok(told(&plan))
+}
+
+/// Restores that were interrupted while they put their copies in place: what they knew of the engine is no longer so, and begun again
+/// they are new ones. What they made and nobody is shown goes.
+async fn forget_overtaken(qdrant: &Qdrant) -> Result<(), EngineError> {
+    let Qdrant { client, scratch, .. } = qdrant;
+    let plans = install::unfinished(scratch)?.into_iter().filter(|(_, plan)| plan.phase != Phase::Installing);
+    for (record, plan) in plans {
+        for copy in plan.unserved_copies(&inventory::aliases(client).await?) {
+            install::delete(client, &copy).await?;
+        }
+        scratch.forget(&record)?;
+    }
+    Ok(())
+}
+
+/// Makes each name show its collection: all that are free by one request, then one after the other those that are collections.
+async fn show(client: &Client, wanted: &Aliases) -> Result<(), EngineError> {
+    let live = inventory::collections(client).await?;
+    if let Some((name, copy)) = wanted.iter().find(|(_, copy)| !live.contains(copy)) {
+        let why = format!("its copy {copy} is gone, nothing was deleted; begin the restore again");
+        return Err(EngineError::Failed { what: "restore", id: name.clone(), why });
+    }
+    let (taken, free): (Aliases, Aliases) = wanted.clone().into_iter().partition(|(name, _)| live.contains(name));
+    switch(client, &free).await?;
+    failpoint::reach("qdrant-restore-switched");
+    for (name, copy) in &taken {
+        replace(client, name, copy).await?;
+        failpoint::reach("qdrant-restore-replaced");
+    }
+    Ok(())
+}
+
+/// Deletes a collection and has its name show the copy at once.
+async fn replace(client: &Client, name: &str, copy: &str) -> Result<(), EngineError> {
+    let deleted = install::delete(client, name).await;
+    failpoint::reach("qdrant-restore-deleted");
+    // Also after a deletion that failed: one whose answer did not come may have been carried out, and one that was not leaves the
+    // collection there, whose name is then refused.
+    let shown = switch(client, &Aliases::from([(name.to_owned(), copy.to_owned())])).await;
+    shown.map_err(|e| deleted.err().unwrap_or_else(|| made_anew(e)))
+}
+
+/// The name of a deleted collection is refused only where somebody made one again.
+fn made_anew(error: EngineError) -> EngineError {
+    match error {
+        EngineError::Unexpected { request, status: 409, why } => {
+            let advice = "a client made the collection again; stop it and begin the restore again";
+            EngineError::Unexpected { request, status: 409, why: format!("{why} ({advice})") }
+        }
+        other => other,
+    }
 }
 
 async fn switch(client: &Client, aliases: &Aliases) -> Result<(), EngineError> {
     if aliases.is_empty() {
         return Ok(());
     }
-    client.change::<Value>(Request::post(&["collections", "aliases"], alias_actions(aliases))).await.map(|_| ())
+    // Sent again where no answer comes: the same aliases are made twice.
+    client.read::<Value>(Request::post(&["collections", "aliases"], alias_actions(aliases))).await.map(|_| ())
 }
 
-async fn replace_all(qdrant: &Qdrant, tag: &str, plan: &mut Plan) -> Result<(), EngineError> {
-    for number in 0..plan.moves.len() {
-        let one = &plan.moves[number];
-        if one.there == There::Collection && !one.replaced {
-            replace(qdrant, tag, one).await?;
-            plan.moves[number].replaced = true;
-            install::store(&qdrant.scratch, tag, plan)?;
-            failpoint::reach("qdrant-restore-replaced");
-        }
-    }
-    Ok(())
-}
-
-/// Replaces a collection under its own name and compares it with its copy.
-async fn replace(qdrant: &Qdrant, tag: &str, one: &Move) -> Result<(), EngineError> {
+/// Has names show their copies again that an interrupted restore left without anything; what a person should know.
+pub(super) async fn make_good(qdrant: &Qdrant) -> Result<Vec<String>, EngineError> {
     let Qdrant { client, scratch, .. } = qdrant;
-    let copy = unchanged::look(client, &one.target).await?;
-    let missing = || EngineError::Failed {
-        what: "restore",
-        id: one.name.clone(),
-        why: format!("its copy {} is gone; begin the restore again", one.target),
-    };
-    let copy = copy.ok_or_else(missing)?;
-    let old: Option<Value> = client.find(Request::get(&["collections", &one.name])).await?;
-    if old.is_some_and(|old| unchanged::settings(&old) != copy.settings) {
-        // A recovery over it would keep its own settings and indexes.
-        install::delete(client, &one.name).await?;
+    let mut findings = vec![];
+    for (_, plan) in install::unfinished(scratch)? {
+        let (live, aliases) = (inventory::collections(client).await?, inventory::aliases(client).await?);
+        let cut_off = plan.cut_off(&live, &aliases);
+        switch(client, &cut_off).await?;
+        let tell = |(name, copy)| format!("an interrupted restore had deleted {name}; it is an alias of {copy} now");
+        findings.extend(cut_off.iter().map(tell));
     }
-    let staging = scratch.staging(tag);
-    let untold = |_: Step<'_>| ();
-    let place = Staged { root: &staging, tag, deadline: Instant::now() + REPLACING, progress: &untold };
-    place.recover(client, &one.name, &one.name).await?;
-    is_like(client, &one.name, &one.target, copy.count).await
-}
-
-async fn is_like(client: &Client, name: &str, copy: &str, count: u64) -> Result<(), EngineError> {
-    let differs = |why: String| EngineError::Failed { what: "restore", id: name.into(), why };
-    let found = inventory::count_of(client, name).await?;
-    if found != Some(count) {
-        return Err(differs(format!("it has {} points, its copy {copy} has {count}", found.unwrap_or(0))));
-    }
-    for sample in inventory::samples(client, copy, SAMPLES).await? {
-        if inventory::ask(client, name, &sample).await?.digest != sample.digest {
-            return Err(differs(format!("the point {} is not as in its copy {copy}", sample.near_object)));
-        }
-    }
-    Ok(())
+    Ok(findings)
 }
 
 fn told(plan: &Plan) -> Vec<String> {
-    let behind = plan.moves.iter().filter(|m| matches!(m.there, There::Alias(_)));
+    let shown = plan.shown_at_the_end();
+    let (own, others): (Vec<_>, Vec<_>) =
+        shown.iter().partition(|(alias, _)| plan.moves.iter().any(|m| m.name == **alias));
     let mut findings: Vec<_> =
-        behind.map(|m| format!("{} is an alias of the collection {} now", m.name, m.target)).collect();
-    let aliases = plan.aliases_at_the_end();
-    if !aliases.is_empty() {
-        let pairs: Vec<_> = aliases.iter().map(|(alias, collection)| format!("{alias} of {collection}")).collect();
+        own.iter().map(|(name, copy)| format!("{name} is an alias of the collection {copy} now")).collect();
+    if !others.is_empty() {
+        let pairs: Vec<_> = others.iter().map(|(alias, collection)| format!("{alias} of {collection}")).collect();
         findings.push(format!("aliases: {}", pairs.join(", ")));
     }
     findings

@@ -1,5 +1,6 @@
 //! What `doctor` looks at in Qdrant alone. `storage.temp_path`, which breaks restores at the server's own start, is not visible over REST.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -42,8 +43,8 @@ async fn collections(qdrant: &Qdrant) -> Check {
 
 async fn states(qdrant: &Qdrant) -> Result<Vec<(String, Value)>, EngineError> {
     let mut found = vec![];
-    for name in inventory::collections(&qdrant.client).await? {
-        let info: Option<Value> = qdrant.client.find(Request::get(&["collections", &name])).await?;
+    for (name, own) in inventory::called(&qdrant.client).await? {
+        let info: Option<Value> = qdrant.client.find(Request::get(&["collections", &own])).await?;
         found.extend(info.map(|info| (name, info)));
     }
     Ok(found)
@@ -88,18 +89,29 @@ async fn remains(qdrant: &Qdrant) -> Check {
     const NAME: &str = "remains of restores";
     let found = async {
         let aliases = inventory::aliases(&qdrant.client).await?;
-        let is_served = |name: &String| aliases.values().any(|c| c == name);
-        let all = inventory::collections(&qdrant.client).await?.into_iter();
-        Ok::<Vec<_>, EngineError>(all.filter(|c| names::is_copy(c) && !is_served(c)).collect())
+        Ok((inventory::collections(&qdrant.client).await?, aliases))
     };
     match found.await {
-        Ok(found) if found.is_empty() => Check::good(NAME, "none"),
-        Ok(found) => {
-            let names = found.join(", ");
-            Check::warning(NAME, format!("{names}: finish that restore by its command, or delete them"))
-        }
+        Ok((collections, aliases)) => judge_remains(NAME, &collections, &aliases),
         Err(e) => unknown(NAME, e).await,
     }
+}
+
+/// A copy that no alias shows is all there is of its original where nothing has the original's name.
+fn judge_remains(name: &'static str, collections: &[String], aliases: &BTreeMap<String, String>) -> Check {
+    let unserved = collections.iter().filter(|c| names::is_copy(c) && !aliases.values().any(|shown| shown == *c));
+    let has_original = |copy: &&String| collections.iter().chain(aliases.keys()).any(|n| names::is_copy_of(copy, n));
+    let (left, only): (Vec<_>, Vec<_>) = unserved.partition(has_original);
+    let listed = |copies: &[&String]| copies.iter().map(|c| c.as_str()).collect::<Vec<_>>().join(", ");
+    if !only.is_empty() {
+        let detail =
+            "an interrupted restore left them, and nothing has their original's name; begin it again, delete nothing";
+        return Check::problem(name, format!("{}: {detail}", listed(&only)));
+    }
+    if left.is_empty() {
+        return Check::good(name, "none");
+    }
+    Check::warning(name, format!("{}: finish that restore by its command, or delete them", listed(&left)))
 }
 
 async fn unknown(name: &'static str, error: EngineError) -> Check {
@@ -123,5 +135,19 @@ mod tests {
         assert_eq!(judge("x", &[state("red"), state("yellow")]).found, Found::Problem);
         let failed = ("c".to_owned(), json!({"status": "green", "optimizer_status": {"error": "no"}}));
         assert_eq!(judge("x", &[failed]).found, Found::Problem);
+    }
+
+    #[test]
+    fn the_only_copy_of_a_collection_is_not_to_be_deleted() {
+        let copy = names::copy("docs", "t", |_| false);
+        let judged = |collections: &[&str], aliases: &[(&str, &str)]| {
+            let collections: Vec<_> = collections.iter().map(|c| (*c).to_owned()).collect();
+            let aliases = aliases.iter().map(|(a, c)| ((*a).to_owned(), (*c).to_owned())).collect();
+            judge_remains("x", &collections, &aliases).found
+        };
+        assert_eq!(judged(&["docs", &copy], &[]), Found::Warning);
+        assert_eq!(judged(&["docs-1", &copy], &[("docs", "docs-1")]), Found::Warning);
+        assert_eq!(judged(&[&copy], &[("docs", &copy)]), Found::Good, "it is what clients are shown");
+        assert_eq!(judged(&["more", &copy], &[]), Found::Problem);
     }
 }

@@ -29,8 +29,8 @@ pub(super) async fn check(qdrant: &Qdrant, manifest: &Manifest) -> Result<Vec<St
     qdrant.is_single().await?;
     let running = qdrant.identity().await?.version;
     let mut findings = version::may_restore(&manifest.engine_version, &running)?;
-    let kept: Vec<_> = inventory::collections(&qdrant.client).await?;
-    let kept: Vec<_> = kept.into_iter().filter(|c| !manifest.collections.iter().any(|m| m.name == *c)).collect();
+    let kept = inventory::called(&qdrant.client).await?.into_keys();
+    let kept: Vec<_> = kept.filter(|c| !manifest.collections.iter().any(|m| m.name == *c)).collect();
     if !kept.is_empty() {
         findings.push(format!("not in the backup, and left as they are: {}", kept.join(", ")));
     }
@@ -41,9 +41,10 @@ pub(super) async fn check(qdrant: &Qdrant, manifest: &Manifest) -> Result<Vec<St
 pub(super) async fn install(qdrant: &Qdrant, wish: &InstallWish<'_>) -> Result<Installed, EngineError> {
     let Qdrant { client, scratch, .. } = qdrant;
     let deadline = Instant::now() + wish.patience;
+    let place = Staged { root: wish.staged, tag: wish.tag, deadline, progress: wish.progress };
     if let Some(plan) = load(scratch, wish.tag)? {
         if plan.phase != Phase::Installing {
-            return go_on(client, wish.tag, &plan).await;
+            return go_on(client, place, &plan).await;
         }
         remove_made(client, &plan).await?;
     }
@@ -56,27 +57,24 @@ pub(super) async fn install(qdrant: &Qdrant, wish: &InstallWish<'_>) -> Result<I
         store(scratch, wish.tag, &plan)?;
         failpoint::reach("qdrant-restore-making");
         let one = &plan.moves[number];
-        let place = Staged { root: wish.staged, tag: wish.tag, deadline, progress: wish.progress };
         place.recover(client, &one.name, &one.target).await?;
         findings.extend(place.settings_differ(client, &one.name, &one.target).await?);
     }
     Ok(Installed { tag: wish.tag.into(), names: plan.names(), findings })
 }
 
-/// An earlier run of this restore was already putting its collections in place.
-async fn go_on(client: &Client, tag: &str, plan: &Plan) -> Result<Installed, EngineError> {
-    let mut names = plan.names();
-    if plan.phase == Phase::Cleaning {
-        names.retain(|name, _| plan.moves.iter().any(|m| m.name == *name && matches!(m.there, There::Alias(_))));
-    }
-    for half in plan.moves.iter().filter(|m| m.there == There::Collection && m.made && !m.replaced) {
-        // A replacement that was cut off leaves a collection without data that answers nothing but errors.
-        if matches!(inventory::count_of(client, &half.name).await, Err(EngineError::Unexpected { status: 500, .. })) {
-            delete(client, &half.name).await?;
-        }
+/// An earlier run of this restore was already putting its collections in place. A copy that somebody deleted since is made again.
+async fn go_on(client: &Client, place: Staged<'_>, plan: &Plan) -> Result<Installed, EngineError> {
+    let live = inventory::collections(client).await?;
+    for gone in plan.moves.iter().filter(|m| m.there != There::Nothing && !live.contains(&m.target)) {
+        place.recover(client, &gone.name, &gone.target).await?;
     }
     let findings = vec!["an interrupted run had come as far as putting the collections in place".into()];
-    Ok(Installed { tag: tag.into(), names, findings })
+    // What is in place already is called by its name again.
+    let aliases = inventory::aliases(client).await?;
+    let called = |(name, copy): (String, String)| (name, names::called(&copy, &aliases).to_owned());
+    let names = plan.names().into_iter().map(called).collect();
+    Ok(Installed { tag: place.tag.into(), names, findings })
 }
 
 async fn decide(client: &Client, wish: &InstallWish<'_>) -> Result<Plan, EngineError> {
@@ -173,7 +171,7 @@ pub(super) async fn take_back(qdrant: &Qdrant, tag: &str) -> Result<bool, Engine
         return Err(EngineError::Failed { what: "restore", id: tag.into(), why: why.into() });
     }
     remove_made(&qdrant.client, &plan).await?;
-    qdrant.scratch.forget(&record(tag)).map(|()| true)
+    qdrant.scratch.forget(&Scratch::record(tag)).map(|()| true)
 }
 
 async fn remove_made(client: &Client, plan: &Plan) -> Result<(), EngineError> {
@@ -189,23 +187,25 @@ pub(super) async fn delete(client: &Client, name: &str) -> Result<(), EngineErro
     client.change_if_there(Request::delete(&["collections", name]).within(DELETING)).await.map(|_| ())
 }
 
-fn record(tag: &str) -> String {
-    format!("restore-{tag}.json")
-}
-
 /// What is known of an earlier run of a restore.
 pub(super) fn load(scratch: &Scratch, tag: &str) -> Result<Option<Plan>, EngineError> {
-    scratch.load(&record(tag))
+    scratch.load(&Scratch::record(tag))
+}
+
+/// The records of all restores that were not finished, with what each says.
+pub(super) fn unfinished(scratch: &Scratch) -> Result<Vec<(String, Plan)>, EngineError> {
+    let load = |record: String| Ok(scratch.load(&record)?.map(|plan| (record, plan)));
+    scratch.records()?.into_iter().map(load).filter_map(Result::transpose).collect()
 }
 
 /// Remembers how far a restore is.
 pub(super) fn store(scratch: &Scratch, tag: &str, plan: &Plan) -> Result<(), EngineError> {
-    scratch.store(&record(tag), plan)
+    scratch.store(&Scratch::record(tag), plan)
 }
 
 /// Forgets a finished restore.
 pub(super) fn forget(scratch: &Scratch, tag: &str) -> Result<(), EngineError> {
-    scratch.forget(&record(tag))
+    scratch.forget(&Scratch::record(tag))
 }
 
 #[cfg(test)]

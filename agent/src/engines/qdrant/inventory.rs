@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::client::{Client, Request};
+use super::names;
 use crate::engine::{Answer, Counted, EngineError};
 
 /// Queries at once: enough to be quick, few enough to leave the engine to its clients.
@@ -72,7 +73,7 @@ struct Point {
     vector: Option<Value>,
 }
 
-/// The names of the collections, sorted. An alias is not a collection.
+/// The collections' own names, sorted. An alias is not a collection.
 pub(super) async fn collections(client: &Client) -> Result<Vec<String>, EngineError> {
     let Collections { collections } = client.read(Request::get(&["collections"])).await?;
     let mut names: Vec<_> = collections.into_iter().map(|c| c.name).collect();
@@ -86,10 +87,16 @@ pub(super) async fn aliases(client: &Client) -> Result<BTreeMap<String, String>,
     Ok(aliases.into_iter().map(|a| (a.alias_name, a.collection_name)).collect())
 }
 
+/// The collections' own names, by what clients call them.
+pub(super) async fn called(client: &Client) -> Result<BTreeMap<String, String>, EngineError> {
+    let (collections, aliases) = (collections(client).await?, aliases(client).await?);
+    Ok(collections.into_iter().map(|own| (names::called(&own, &aliases).to_owned(), own)).collect())
+}
+
 /// Every collection with its exact count.
 pub(super) async fn count(client: &Client) -> Result<Vec<Counted>, EngineError> {
-    let counts = stream::iter(collections(client).await?).map(|name| async move {
-        let count = count_of(client, &name).await?;
+    let counts = stream::iter(called(client).await?).map(|(name, own)| async move {
+        let count = count_of(client, &own).await?;
         Ok::<_, EngineError>(count.map(|count| Counted { name, count, ..Counted::default() }))
     });
     let counts: Vec<_> = counts.buffered(AT_ONCE).try_collect().await?;

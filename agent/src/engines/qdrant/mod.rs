@@ -116,7 +116,7 @@ impl Engine for Qdrant {
     }
 
     async fn collections(&self) -> Result<Vec<String>, EngineError> {
-        inventory::collections(&self.client).await
+        Ok(inventory::called(&self.client).await?.into_keys().collect())
     }
 
     async fn count(&self) -> Result<Vec<Counted>, EngineError> {
@@ -179,6 +179,10 @@ impl FileBackup for Qdrant {
 
     async fn check_install(&self, manifest: &Manifest) -> Result<Vec<String>, EngineError> {
         install::check(self, manifest).await
+    }
+
+    async fn make_good(&self) -> Result<Vec<String>, EngineError> {
+        commit::make_good(self).await
     }
 
     fn is_in_place(&self, tag: &str, staged: &Path) -> Result<bool, EngineError> {

@@ -1,8 +1,9 @@
-//! Names: of collections as folders, and of the collections that a restore makes beside live ones.
+//! Names: of collections as folders, of the collections that a restore makes beside live ones, and what such a one is called.
 //!
 //! A collection may be called nearly anything, also `..` in an archive that somebody else made. On the disk a name is letters,
 //! digits, `-`, `_` and dots that are not first; every other byte is `%` and two hexadecimal digits.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use perennial_shared::verify::sha256_hex;
@@ -51,13 +52,30 @@ pub(super) fn mark(tag: &str) -> String {
 
 /// The name of a collection's copy; `taken` names are avoided.
 pub(super) fn copy(name: &str, tag: &str, taken: impl Fn(&str) -> bool) -> String {
-    let mut room = LONGEST - COPY.len() - 16;
-    while !name.is_char_boundary(room.min(name.len())) {
-        room -= 1;
-    }
-    let stem = format!("{}{COPY}{}", &name[..room.min(name.len())], mark(tag));
+    let stem = format!("{}{COPY}{}", shortened(name), mark(tag));
     let numbered = (2..).map(|n| format!("{stem}-{n}"));
     std::iter::once(stem.clone()).chain(numbered).find(|n| !taken(n)).unwrap_or(stem)
+}
+
+/// As much of a name as a copy's has room for.
+fn shortened(name: &str) -> &str {
+    let mut room = name.len().min(LONGEST - COPY.len() - 16);
+    while !name.is_char_boundary(room) {
+        room -= 1;
+    }
+    &name[..room]
+}
+
+/// Whether a collection is the copy that a restore makes of what is called `name`.
+pub(super) fn is_copy_of(collection: &str, name: &str) -> bool {
+    is_copy(collection) && collection.rsplit_once(COPY).is_some_and(|(stem, _)| stem == shortened(name))
+}
+
+/// What clients call a collection: a copy that a restore left behind an alias of its original's name is called by that alias. So
+/// the next backup calls it as the last one did, and restores it under its own name where nothing is.
+pub(super) fn called<'a>(collection: &'a str, aliases: &'a BTreeMap<String, String>) -> &'a str {
+    let mut of_it = aliases.iter().filter(|(_, shown)| *shown == collection).map(|(alias, _)| alias.as_str());
+    of_it.find(|alias| is_copy_of(collection, alias)).unwrap_or(collection)
 }
 
 /// Whether a collection is the copy that a restore makes.
@@ -97,5 +115,22 @@ mod tests {
         assert_eq!(second, format!("{first}-2"));
         assert!(is_copy(&first) && is_copy(&second) && !is_copy("docs") && !is_copy("docs.perennial-x"));
         assert!(copy(&"ä".repeat(127), "b1", |_| false).len() <= LONGEST);
+    }
+
+    #[test]
+    fn a_copy_is_called_by_the_alias_that_has_its_original_s_name() {
+        let called_with = |collection: &str, pairs: &[(&str, &str)]| {
+            let aliases = pairs.iter().map(|(a, c)| ((*a).to_owned(), (*c).to_owned())).collect();
+            called(collection, &aliases).to_owned()
+        };
+        let docs = copy("docs", "b1", |_| false);
+        assert_eq!(called_with(&docs, &[("all", &docs), ("docs", &docs)]), "docs");
+        assert_eq!(called_with(&format!("{docs}-2"), &[("docs", &format!("{docs}-2"))]), "docs");
+        assert_eq!(called_with(&docs, &[("now", &docs), ("docs", "another")]), docs);
+        assert_eq!(called_with("docs-1", &[("docs", "docs-1")]), "docs-1", "somebody's own name");
+        let (long, copy_of_copy) = ("ä".repeat(127), copy(&docs, "b2", |_| false));
+        let copy_of_long = copy(&long, "b1", |_| false);
+        assert_eq!(called_with(&copy_of_long, &[(&long, &copy_of_long)]), long);
+        assert_eq!(called_with(&copy_of_copy, &[("docs", &copy_of_copy)]), copy_of_copy);
     }
 }

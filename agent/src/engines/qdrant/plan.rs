@@ -3,11 +3,11 @@
 //! | under the collection's name there is | it is restored as | and at the commit |
 //! |---|---|---|
 //! | nothing | itself | only its aliases come |
-//! | a collection | a copy beside it | aliases go to the copy, the collection is replaced, aliases come back, the copy goes |
+//! | a collection | a copy beside it | its aliases go to the copy, it is deleted, and its name becomes an alias of the copy |
 //! | an alias | a copy | the alias goes to the copy, the collection behind it goes |
 //!
-//! An alias cannot have a collection's name, so what is called by a collection's own name must be replaced under it. Its readers
-//! get errors for a moment; those who come by an alias never do. It loads, for the copy of the same archive did.
+//! Nothing that is served is ever recovered over: the engine deletes the old data before it loads the new, so a recovery that fails
+//! there loses both, and answers with errors meanwhile. The copy stays; [`names::called`] says how it is called from then on.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,7 +26,7 @@ pub(super) struct Plan {
     pub(super) moves: Vec<Move>,
     /// The backup's aliases.
     pub(super) aliases: Aliases,
-    /// The aliases that the commit moves, with the collections as the backup calls them.
+    /// The names that the commit moves, with the collections as the backup calls them.
     pub(super) switched: Aliases,
 }
 
@@ -50,8 +50,6 @@ pub(super) struct Move {
     pub(super) there: There,
     /// Whether the target is ours: set before it is made.
     pub(super) made: bool,
-    /// Whether the collection of its own name was replaced.
-    pub(super) replaced: bool,
 }
 
 /// What is there under a collection's name.
@@ -74,7 +72,7 @@ impl Plan {
                 None => There::Nothing,
             };
             let target = if there == There::Nothing { name.clone() } else { names::copy(name, tag, is_taken) };
-            Move { name: name.clone(), target, there, made: false, replaced: false }
+            Move { name: name.clone(), target, there, made: false }
         };
         let moves = backup.iter().map(decide).collect();
         Self { phase: Phase::Installing, moves, aliases, switched: Aliases::new() }
@@ -85,49 +83,59 @@ impl Plan {
         self.aliases.keys().filter(|alias| live.contains(alias)).cloned().collect()
     }
 
-    /// The names until the commit, by the backup's, where they differ.
+    /// What is restored as what, where that is not its name.
     pub(super) fn names(&self) -> BTreeMap<String, String> {
         let differ = self.moves.iter().filter(|m| m.name != m.target);
         differ.map(|m| (m.name.clone(), m.target.clone())).collect()
     }
 
-    /// Which aliases the commit moves: the backup's, and those that readers of a replaced collection come by.
+    /// Which names the commit moves: the backup's aliases, those that readers of a replaced collection come by, and its own.
     pub(super) fn to_switch(&self, live_aliases: &Aliases) -> Aliases {
-        let is_restored = |name: &String| self.moves.iter().any(|m| m.name == *name);
-        let all = live_aliases.iter().chain(&self.aliases).filter(|(_, collection)| is_restored(collection));
-        let mut aliases: Aliases = all.map(|(alias, collection)| (alias.clone(), collection.clone())).collect();
-        for one in self.moves.iter().filter(|m| matches!(m.there, There::Alias(_))) {
-            aliases.insert(one.name.clone(), one.name.clone());
+        let known = live_aliases.iter().filter_map(|(alias, shown)| Some((alias, &self.replacing(shown)?.name)));
+        let of_the_backup = self.aliases.iter().filter(|(_, name)| self.moves.iter().any(|m| m.name == **name));
+        let themselves = self.moves.iter().filter(|m| m.there != There::Nothing).map(|m| (&m.name, &m.name));
+        let all = known.chain(of_the_backup).chain(themselves);
+        all.map(|(alias, name)| (alias.clone(), name.clone())).collect()
+    }
+
+    /// What takes the place of a live collection: the move of its name, or, of a copy that an earlier restore left, of what that is called.
+    fn replacing(&self, live: &str) -> Option<&Move> {
+        let is_called =
+            |m: &&Move| matches!(&m.there, There::Alias(behind) if behind == live) && names::is_copy_of(live, &m.name);
+        self.moves.iter().find(|m| m.name == live).or_else(|| self.moves.iter().find(is_called))
+    }
+
+    /// Every name that is moved, and what it shows from then on.
+    pub(super) fn shown_at_the_end(&self) -> Aliases {
+        let target = |name: &String| self.moves.iter().find(|m| m.name == *name).map(|m| m.target.clone());
+        self.switched.iter().filter_map(|(alias, name)| Some((alias.clone(), target(name)?))).collect()
+    }
+
+    /// Names whose collection the commit deleted and that show nothing, since a crash came before their alias; with their copies.
+    pub(super) fn cut_off(&self, live: &[String], live_aliases: &Aliases) -> Aliases {
+        if self.phase != Phase::Committing {
+            return Aliases::new();
         }
-        aliases
+        let shows_nothing = |m: &&Move| !live.contains(&m.name) && !live_aliases.contains_key(&m.name);
+        let replaced = self.moves.iter().filter(|m| m.there == There::Collection && live.contains(&m.target));
+        replaced.filter(shows_nothing).map(|m| (m.name.clone(), m.target.clone())).collect()
     }
 
-    /// Where the aliases point while collections are replaced: at what was proved.
-    pub(super) fn aliases_meanwhile(&self) -> Aliases {
-        self.switched_to(|m| &m.target)
-    }
-
-    /// Where the aliases point in the end.
-    pub(super) fn aliases_at_the_end(&self) -> Aliases {
-        self.switched_to(|m| if m.there == There::Collection { &m.name } else { &m.target })
-    }
-
-    fn switched_to(&self, place: impl Fn(&Move) -> &String) -> Aliases {
-        let find = |collection: &String| self.moves.iter().find(|m| m.name == *collection);
-        let each = |(alias, collection): (&String, &String)| Some((alias.clone(), place(find(collection)?).clone()));
-        self.switched.iter().filter_map(each).collect()
-    }
-
-    /// Collections that nobody needs after the commit: copies of what has its own name again, and what stood behind a moved alias, unless
-    /// the backup has it too or another alias still points at it.
+    /// Collections that nobody needs after the commit: what stood behind a moved alias, unless the backup has it too or another alias
+    /// still points at it.
     pub(super) fn obsolete(&self, aliases_now: &Aliases) -> Vec<String> {
         let needed: BTreeSet<&String> = aliases_now.values().chain(self.moves.iter().map(|m| &m.name)).collect();
         let old = |m: &Move| match &m.there {
-            There::Nothing => None,
-            There::Collection => Some(m.target.clone()),
             There::Alias(behind) => Some(behind.clone()),
+            There::Nothing | There::Collection => None,
         };
         self.moves.iter().filter_map(old).filter(|name| !needed.contains(name)).collect()
+    }
+
+    /// Copies that no alias shows.
+    pub(super) fn unserved_copies(&self, aliases_now: &Aliases) -> Vec<String> {
+        let copies = self.moves.iter().filter(|m| m.there != There::Nothing).map(|m| &m.target);
+        copies.filter(|copy| !aliases_now.values().any(|shown| shown == *copy)).cloned().collect()
     }
 
     /// Collections of an unfinished install that may be deleted: made by it, and no alias points at them.
@@ -161,27 +169,36 @@ mod tests {
             Plan::new("t", &strings(&["a", "b"]), aliases(&[("now", "a"), ("odd", "gone")]), &[], &aliases(&[]));
         assert!(plan.names().is_empty());
         plan.switched = plan.to_switch(&aliases(&[]));
-        assert_eq!(plan.aliases_meanwhile(), aliases(&[("now", "a")]), "an alias of nothing cannot be made");
-        assert_eq!(plan.aliases_at_the_end(), aliases(&[("now", "a")]));
+        assert_eq!(plan.shown_at_the_end(), aliases(&[("now", "a")]), "an alias of nothing cannot be made");
         assert!(plan.obsolete(&aliases(&[("now", "a")])).is_empty());
         let expected = json!({"actions": [{"create_alias": {"collection_name": "a", "alias_name": "now"}}]});
-        assert_eq!(alias_actions(&plan.aliases_at_the_end()), expected);
+        assert_eq!(alias_actions(&plan.shown_at_the_end()), expected);
     }
 
     #[test]
-    fn a_live_collection_is_replaced_while_its_aliases_show_the_copy() {
+    fn a_live_collection_s_name_becomes_an_alias_of_the_copy() {
         let live = aliases(&[("now", "a"), ("mine", "a"), ("else", "other")]);
         let mut plan = Plan::new("t", &strings(&["a"]), aliases(&[("now", "a")]), &strings(&["a", "other"]), &live);
         let copy = plan.names()["a"].clone();
         assert!(names::is_copy(&copy));
         plan.switched = plan.to_switch(&live);
-        assert_eq!(plan.aliases_meanwhile(), aliases(&[("now", &copy), ("mine", &copy)]));
-        assert_eq!(plan.aliases_at_the_end(), aliases(&[("now", "a"), ("mine", "a")]));
-        assert_eq!(
-            plan.obsolete(&aliases(&[("now", "a"), ("mine", "a"), ("else", "other")])),
-            std::slice::from_ref(&copy)
-        );
-        assert!(plan.obsolete(&aliases(&[("mine", &copy)])).is_empty(), "somebody still comes by it");
+        let shown = aliases(&[("now", &copy), ("mine", &copy), ("a", &copy)]);
+        assert_eq!(plan.shown_at_the_end(), shown);
+        assert!(plan.obsolete(&shown).is_empty(), "the copy is what clients are shown");
+        assert!(plan.obsolete(&aliases(&[])).is_empty(), "whatever they are shown");
+    }
+
+    #[test]
+    fn a_name_is_cut_off_between_the_deletion_and_its_alias() {
+        let mut plan = Plan::new("t", &strings(&["a", "b"]), aliases(&[]), &strings(&["a"]), &aliases(&[]));
+        let copy = plan.names()["a"].clone();
+        let (before, after) = (strings(&["a", &copy]), strings(std::slice::from_ref(&&*copy)));
+        assert!(plan.cut_off(&after, &aliases(&[])).is_empty(), "nothing was deleted by it yet");
+        plan.phase = Phase::Committing;
+        assert!(plan.cut_off(&before, &aliases(&[])).is_empty());
+        assert_eq!(plan.cut_off(&after, &aliases(&[])), aliases(&[("a", &copy)]));
+        assert!(plan.cut_off(&after, &aliases(&[("a", "z")])).is_empty(), "it shows something");
+        assert!(plan.cut_off(&[], &aliases(&[])).is_empty(), "there is nothing to show");
     }
 
     #[test]
@@ -190,13 +207,16 @@ mod tests {
         let mut plan = Plan::new("t", &strings(&["a"]), aliases(&[]), &strings(&["a-old"]), &live);
         plan.switched = plan.to_switch(&live);
         let copy = plan.names()["a"].clone();
-        assert_eq!(plan.aliases_meanwhile(), aliases(&[("a", &copy)]));
-        assert_eq!(plan.aliases_at_the_end(), aliases(&[("a", &copy)]));
+        assert_eq!(plan.shown_at_the_end(), aliases(&[("a", &copy)]));
         assert_eq!(plan.obsolete(&aliases(&[("a", &copy)])), ["a-old"]);
         assert!(plan.obsolete(&aliases(&[("a", &copy), ("b", "a-old")])).is_empty());
-        let again =
-            Plan::new("t", &strings(&["a"]), aliases(&[]), std::slice::from_ref(&copy), &aliases(&[("a", &copy)]));
-        assert_ne!(again.names()["a"], copy, "what is served is never the target");
+        let live = aliases(&[("a", &copy), ("mine", &copy)]);
+        let mut again = Plan::new("t", &strings(&["a"]), aliases(&[]), std::slice::from_ref(&copy), &live);
+        let second = again.names()["a"].clone();
+        assert_ne!(second, copy, "what is served is never the target");
+        again.switched = again.to_switch(&live);
+        assert_eq!(again.shown_at_the_end(), aliases(&[("a", &second), ("mine", &second)]), "an alias of a is of a");
+        assert_eq!(again.obsolete(&again.shown_at_the_end()), [copy]);
     }
 
     #[test]
@@ -206,6 +226,8 @@ mod tests {
         plan.moves[0].made = true;
         plan.moves[1].made = true;
         let copy = plan.moves[0].target.clone();
+        assert_eq!(plan.unserved_copies(&aliases(&[])), std::slice::from_ref(&copy));
+        assert!(plan.unserved_copies(&aliases(&[("x", &copy)])).is_empty());
         assert_eq!(plan.removable(&aliases(&[])), [copy.clone(), "b".into()]);
         assert_eq!(plan.removable(&aliases(&[("x", &copy)])), ["b"]);
     }

@@ -20,6 +20,7 @@ use serde::de::DeserializeOwned;
 use crate::engine::EngineError;
 
 const RESTORE: &str = "restore-";
+const RECORD: &str = ".json";
 
 /// The folder.
 #[derive(Debug, Clone)]
@@ -61,6 +62,27 @@ impl Scratch {
         let word = format!("{}-{}", Timestamp::now().as_nanosecond(), std::process::id());
         self.store("timeline", &word)?;
         Ok(word)
+    }
+
+    /// The name under which a restore is remembered.
+    pub(super) fn record(tag: &str) -> String {
+        format!("{RESTORE}{tag}{RECORD}")
+    }
+
+    /// The names under which restores are remembered.
+    pub(super) fn records(&self) -> Result<Vec<String>, EngineError> {
+        let failed = |e: std::io::Error| EngineError::files(&self.folder, &e);
+        let entries = match fs::read_dir(&self.folder) {
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(vec![]),
+            entries => entries.map_err(failed)?,
+        };
+        let mut found = vec![];
+        for entry in entries {
+            let name = entry.map_err(failed)?.file_name();
+            found.extend(name.into_string().ok().filter(|n| n.starts_with(RESTORE) && n.ends_with(RECORD)));
+        }
+        found.sort();
+        Ok(found)
     }
 
     /// What is remembered under a name.
