@@ -2,8 +2,9 @@
 
 mod support;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 use support::cli::Machine;
@@ -87,33 +88,66 @@ async fn objects_with_the_same_vector_are_no_difference() {
     assert_eq!((old.count("docs").await, new.count("docs").await), (2000, 2000));
 }
 
+/// What was acknowledged to a client that adds at the end, deletes at the begin, and overwrites in between, one after the other.
+#[derive(Debug, Clone, Default)]
+struct Acknowledged {
+    added: u64,
+    deleted: u64,
+    /// The last revision of each point that was overwritten.
+    revisions: BTreeMap<u64, u64>,
+}
+
+/// What the client overwrites again and again, and never deletes.
+const OVERWRITTEN: std::ops::Range<u64> = 5900..6000;
+
+/// A point of which payload and vector tell its revision; the first is that of [`point`].
+fn revised(id: u64, revision: u64) -> Value {
+    let mut revised = point(id + revision * 1009, SIZE);
+    revised["id"] = json!(id);
+    revised["payload"] = json!({"title": format!("title {id}"), "n": id, "revision": revision});
+    revised
+}
+
+#[allow(clippy::cast_possible_truncation)] // to what the engine stores
+fn vector(point: &Value) -> Vec<f32> {
+    point["vector"].as_array().expect("a vector").iter().map(|v| v.as_f64().expect("a number") as f32).collect()
+}
+
 #[tokio::test]
 async fn nothing_that_was_acknowledged_is_missing_under_a_writer_that_never_stops() {
     let s3 = S3::start();
     let (old, new) = tokio::join!(QdrantServer::ready(), QdrantServer::ready());
     let (source, target) = (machine(&s3, &old), machine(&s3, &new));
-    old.make("docs", SIZE).await;
+    // Of a point's vector the engine keeps the cosine's direction only; its dot it keeps as it is.
+    old.ask("PUT", "/collections/docs", json!({"vectors": {"size": SIZE, "distance": "Dot"}})).await;
     old.fill("docs", 0..6000, SIZE).await;
     let stop = Arc::new(AtomicBool::new(false));
     let (told, url) = (Arc::clone(&stop), format!("{}/collections/docs/points", old.url()));
-    let acknowledged = Arc::new(std::sync::Mutex::new((6000, 0)));
+    let acknowledged = Arc::new(Mutex::new(Acknowledged { added: 6000, ..Acknowledged::default() }));
     let (ledger, seen) = (Arc::clone(&acknowledged), Arc::clone(&acknowledged));
-    // Adds at the end and deletes at the begin, one after the other, and writes down what was acknowledged.
     let writing = tokio::spawn(async move {
         let client = reqwest::Client::builder().no_proxy().build().expect("a client");
-        while !told.load(Ordering::Relaxed) {
-            let (added, deleted) = *ledger.lock().expect("a lock");
-            let put = json!({"points": [point(added, SIZE)]});
-            assert_eq!(send(&client, &format!("{url}?wait=true"), None, "PUT", &put).await.0, 200);
-            ledger.lock().expect("a lock").0 = added + 1;
-            let delete = json!({"points": [deleted]});
-            assert_eq!(send(&client, &format!("{url}/delete?wait=true"), None, "POST", &delete).await.0, 200);
-            ledger.lock().expect("a lock").1 = deleted + 1;
+        let sent = async |path: &str, method: &str, body: Value| {
+            let (status, text) = send(&client, &format!("{url}{path}?wait=true"), None, method, &body).await;
+            assert_eq!(status, 200, "{text}");
+        };
+        for id in OVERWRITTEN.cycle() {
+            let Acknowledged { added, deleted, revisions } = ledger.lock().expect("a lock").clone();
+            sent("", "PUT", json!({"points": [point(added, SIZE)]})).await;
+            ledger.lock().expect("a lock").added = added + 1;
+            sent("/delete", "POST", json!({"points": [deleted]})).await;
+            ledger.lock().expect("a lock").deleted = deleted + 1;
+            let revision = revisions.get(&id).map_or(1, |last| last + 1);
+            sent("", "PUT", json!({"points": [revised(id, revision)]})).await;
+            ledger.lock().expect("a lock").revisions.insert(id, revision);
+            if told.load(Ordering::Relaxed) {
+                break;
+            }
         }
     });
-    let (added, deleted) = tokio::task::spawn_blocking(move || {
+    let before = tokio::task::spawn_blocking(move || {
         source.run(&["backup", "create"]).exits(0);
-        let before = *seen.lock().expect("a lock");
+        let before = seen.lock().expect("a lock").clone();
         source.run(&["backup", "create"]).exits(0);
         before
     })
@@ -121,20 +155,29 @@ async fn nothing_that_was_acknowledged_is_missing_under_a_writer_that_never_stop
     .expect("backed up");
     stop.store(true, Ordering::Relaxed);
     writing.await.expect("written");
+    let after = acknowledged.lock().expect("a lock").clone();
 
-    assert!(added > 6000, "the writer wrote meanwhile");
+    assert!(before.added > 6000 && !before.revisions.is_empty(), "the writer wrote meanwhile");
+    assert!(after.deleted <= OVERWRITTEN.start, "what is overwritten is never deleted");
     target.run(&["backup", "restore"]).exits(0);
     let restored = new.points("docs").await;
+    let is_overwritten = |n: &u64| after.revisions.contains_key(n);
     // Only a delete that came during the capture may be in it or not.
-    let deleted_later = acknowledged.lock().expect("a lock").1;
-    assert!(deleted_later < added, "there is something that was never deleted");
-    for n in deleted_later..added {
+    for n in (after.deleted..before.added).filter(|n| !is_overwritten(n)) {
         let found =
             restored.get(&n).unwrap_or_else(|| panic!("{n} was acknowledged before the capture and is missing"));
-        assert_eq!(found["payload"], point(n, SIZE)["payload"]);
+        let expected = point(n, SIZE);
+        assert_eq!((&found["payload"], vector(found)), (&expected["payload"], vector(&expected)));
     }
-    let back: Vec<_> = (0..deleted).filter(|n| restored.contains_key(n)).collect();
+    let back: Vec<_> = (0..before.deleted).filter(|n| restored.contains_key(n)).collect();
     assert!(back.is_empty(), "deleted before the capture and back: {back:?}");
+    // An overwriting that came during the capture may be in it or not; whichever is, is there whole.
+    for (id, last) in &after.revisions {
+        let (found, at_least) = (&restored[id], before.revisions.get(id).copied().unwrap_or(0));
+        let revision = found["payload"]["revision"].as_u64().unwrap_or(0);
+        assert!((at_least..=*last).contains(&revision), "{id}: {revision} came back, {at_least} was acknowledged");
+        assert_eq!(vector(found), vector(&revised(*id, revision)), "{id}: the vector is another revision's");
+    }
 }
 
 /// What an optimizer has in its hands it cannot change: deletes are noted beside it, and a snapshot that has the segments without their
