@@ -16,6 +16,7 @@ use serde_json::Value;
 use super::client::{Client, Request};
 use super::install;
 use super::plan::{Aliases, Phase, Plan, alias_actions};
+use super::scratch::Scratch;
 use super::{Qdrant, inventory};
 use crate::engine::EngineError;
 use crate::failpoint;
@@ -43,19 +44,20 @@ pub(super) async fn commit(qdrant: &Qdrant, tag: &str) -> Result<Vec<String>, En
     for name in &obsolete {
         install::delete(client, name).await?;
     }
+    forget_overtaken(qdrant, tag, &plan).await?;
     scratch.remove_staged().await?;
     install::forget(scratch, tag)?;
-    forget_overtaken(qdrant).await?;
     Ok(told(&plan))
 }
 
 /// Restores that were interrupted while they put their copies in place: what they knew of the engine is no longer so, and begun again
 /// they are new ones. What they made and nobody is shown goes.
-async fn forget_overtaken(qdrant: &Qdrant) -> Result<(), EngineError> {
+async fn forget_overtaken(qdrant: &Qdrant, tag: &str, plan: &Plan) -> Result<(), EngineError> {
     let Qdrant { client, scratch, .. } = qdrant;
-    let plans = install::unfinished(scratch)?.into_iter().filter(|(_, plan)| plan.phase != Phase::Installing);
-    for (record, plan) in plans {
-        for copy in plan.unserved_copies(&inventory::aliases(client).await?) {
+    let is_overtaken = |record: &str, other: &Plan| record != Scratch::record(tag) && other.phase != Phase::Installing;
+    let others = install::unfinished(scratch)?;
+    for (record, other) in others.into_iter().filter(|(record, other)| is_overtaken(record, other)) {
+        for copy in plan.overtaken(&other, &inventory::aliases(client).await?) {
             install::delete(client, &copy).await?;
         }
         scratch.forget(&record)?;

@@ -132,10 +132,13 @@ impl Plan {
         self.moves.iter().filter_map(old).filter(|name| !needed.contains(name)).collect()
     }
 
-    /// Copies that no alias shows.
-    pub(super) fn unserved_copies(&self, aliases_now: &Aliases) -> Vec<String> {
-        let copies = self.moves.iter().filter(|m| m.there != There::Nothing).map(|m| &m.target);
-        copies.filter(|copy| !aliases_now.values().any(|shown| shown == *copy)).cloned().collect()
+    /// Copies of an interrupted restore that this one overtook, which may be deleted: no alias shows them, and this one did not bring
+    /// them from a backup that was made while they were there.
+    pub(super) fn overtaken(&self, other: &Self, aliases_now: &Aliases) -> Vec<String> {
+        let copies = other.moves.iter().filter(|m| m.there != There::Nothing).map(|m| &m.target);
+        let is_ours = |copy: &String| self.moves.iter().any(|m| m.name == *copy || m.target == *copy);
+        let is_shown = |copy: &String| aliases_now.values().any(|shown| shown == copy);
+        copies.filter(|copy| !is_ours(copy) && !is_shown(copy)).cloned().collect()
     }
 
     /// Collections of an unfinished install that may be deleted: made by it, and no alias points at them.
@@ -226,10 +229,19 @@ mod tests {
         plan.moves[0].made = true;
         plan.moves[1].made = true;
         let copy = plan.moves[0].target.clone();
-        assert_eq!(plan.unserved_copies(&aliases(&[])), std::slice::from_ref(&copy));
-        assert!(plan.unserved_copies(&aliases(&[("x", &copy)])).is_empty());
         assert_eq!(plan.removable(&aliases(&[])), [copy.clone(), "b".into()]);
         assert_eq!(plan.removable(&aliases(&[("x", &copy)])), ["b"]);
+    }
+
+    #[test]
+    fn copies_of_an_overtaken_restore_go_unless_they_are_shown_or_brought() {
+        let other = Plan::new("t", &strings(&["a", "b"]), aliases(&[]), &strings(&["a"]), &aliases(&[]));
+        let copy = other.names()["a"].clone();
+        let plan = Plan::new("u", &strings(&["a"]), aliases(&[]), &strings(&["a", &copy]), &aliases(&[]));
+        assert_eq!(plan.overtaken(&other, &aliases(&[])), std::slice::from_ref(&copy), "b has its own name");
+        assert!(plan.overtaken(&other, &aliases(&[("x", &copy)])).is_empty());
+        let brings = Plan::new("u", &strings(&["a", &copy]), aliases(&[]), &strings(&["a", &copy]), &aliases(&[]));
+        assert!(brings.overtaken(&other, &aliases(&[(&copy, "its copy")])).is_empty());
     }
 
     #[test]
