@@ -121,6 +121,9 @@ struct Which {
 struct Verify {
     #[command(flatten)]
     which: Which,
+    /// In a replica, by its URL in the settings, or in all of them, instead of in the target's own repository.
+    #[arg(long, value_name = "URL|all")]
+    replica: Option<String>,
     /// Of a backup made of archives, read only this part of the data: 1/7 is the first of seven, 7 the one that is due today.
     #[arg(long, value_name = "K/N|N", value_parser = subset)]
     data_subset: Option<Subset>,
@@ -234,7 +237,8 @@ impl Cli {
             Command::Backup(Backup::List) => commands::backup_list::run(&context).await,
             Command::Backup(Backup::Show(which)) => commands::backup_show::run(&context, which.id.as_ref()).await,
             Command::Backup(Backup::Verify(verify)) => {
-                commands::backup_verify::run(&context, verify.which.id.as_ref(), verify.options(), &*watch).await
+                let (replica, id) = (verify.replica.as_deref(), verify.which.id.as_ref());
+                commands::backup_verify::run(&context, replica, id, verify.options(), &*watch).await
             }
             Command::Backup(Backup::Restore(Restore { which, replace, yes, dry_run, include, to })) => {
                 let wish = crate::restore::Wish { replace, dry_run, include, to };

@@ -2,43 +2,17 @@
 
 mod support;
 
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
 use support::cli::{Machine, PREFIX};
-use support::s3::{BUCKET, S3};
-use support::{files_ending, noise};
+use support::files_ending;
+use support::folder::{fill, flip, image, lose, overwrite};
+use support::s3::S3;
 
 const KEY: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 const POINTER: &str = "latest_files_backup.manifest.json";
-
-fn fill(data: &Path) {
-    std::fs::create_dir_all(data.join("segments/0")).expect("made");
-    std::fs::write(data.join("vectors.bin"), noise(24 << 20, 1)).expect("written");
-    std::fs::write(data.join("payload.jsonl"), "{\"id\": 7, \"text\": \"hello\"}\n".repeat(100_000)).expect("written");
-    for n in 0..50 {
-        std::fs::write(data.join(format!("segments/0/{n}")), noise(1000 * n, n as u64)).expect("written");
-    }
-}
-
-fn overwrite(path: &Path, at: u64, bytes: &[u8]) {
-    use std::os::unix::fs::FileExt;
-    std::fs::File::options().write(true).open(path).expect("open").write_all_at(bytes, at).expect("written");
-}
-
-/// A tree's content, modes and times as `find` and `sha256sum` see them.
-fn image(data: &Path) -> String {
-    let script = "find . -type f -exec sha256sum {} + | sort; find . -printf '%P %m %T@ %s %l\\n' | sort";
-    let ran = Command::new("sh").args(["-c", script]).current_dir(data).output().expect("sh");
-    String::from_utf8(ran.stdout).expect("text")
-}
-
-fn lose(machine: &Machine) {
-    std::fs::remove_dir_all(machine.data()).expect("removed");
-    std::fs::create_dir(machine.data()).expect("made");
-}
 
 #[test]
 fn a_folder_comes_back_from_a_base_and_its_increments() {
@@ -193,14 +167,6 @@ fn damage_is_told_and_never_restored() {
     assert_eq!(image(&machine.data()), before);
 }
 
-/// Flips a bit in the middle of a file.
-fn flip(path: &Path) {
-    let mut bytes = std::fs::read(path).expect("read");
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    std::fs::write(path, bytes).expect("damaged");
-}
-
 /// A backup's reason to be a base, after `backup create`.
 fn base_because(machine: &Machine) -> String {
     let made = machine.run(&["backup", "create", "--json"]).exits(0).json();
@@ -316,176 +282,5 @@ fn an_encrypted_backup_opens_with_its_key_alone() {
     let (code, said) = fresh("");
     assert!(code != Some(0) && said.contains("TEST_KEY"), "{code:?} {said}");
     assert_eq!(fresh(KEY).0, Some(0));
-    assert_eq!(image(&machine.data()), before);
-}
-
-#[test]
-fn a_replica_takes_over_when_the_first_repository_cannot_be_read() {
-    let mut s3 = S3::start();
-    let replica = tempfile::tempdir().expect("a folder");
-    let more = format!("replicas: ['file://{}']\nencryption: {{key: {{env: TEST_KEY}}}}", replica.path().display());
-    let machine = Machine::of_files(&s3, &more).with("TEST_KEY", KEY);
-    fill(&machine.data());
-    machine.run(&["backup", "create"]).exits(0).says("copied to");
-    overwrite(&machine.data().join("vectors.bin"), 5_000_000, b"changed in place");
-    machine.run(&["backup", "create", "--type", "incremental"]).exits(0).says("copied to").says("1 MiB sent");
-    let before = image(&machine.data());
-
-    // Damage in the first repository is made good from the replica; so is its absence.
-    let object = files_ending(&s3.bucket().join(PREFIX), "data-0.tar.zst").remove(0);
-    let good = std::fs::read(&object).expect("read");
-    std::fs::write(&object, vec![0; good.len()]).expect("damaged");
-    lose(&machine);
-    machine.run(&["backup", "restore"]).exits(0).says("restored from file://");
-    assert_eq!(image(&machine.data()), before);
-    s3.stop();
-    lose(&machine);
-    machine.run(&["backup", "restore"]).exits(0).says("restored from file://");
-    assert_eq!(image(&machine.data()), before);
-    s3.resume();
-
-    std::fs::remove_dir_all(replica.path()).expect("removed");
-    machine.run(&["backup", "create"]).exits(1).says("was not copied to");
-}
-
-/// Makes two backups in both repositories; from then on the settings name another replica first, which is not there.
-fn replicated(machine: &Machine, replica: &Path) -> String {
-    fill(&machine.data());
-    machine.run(&["backup", "create"]).exits(0);
-    overwrite(&machine.data().join("vectors.bin"), 5_000_000, b"changed in place");
-    machine.run(&["backup", "create", "--type", "incremental"]).exits(0);
-    let gone = format!("'file://{}', 'file://{}'", replica.with_file_name("gone").display(), replica.display());
-    let settings = std::fs::read_to_string(machine.settings()).expect("read");
-    let settings = settings.replace(&format!("'file://{}'", replica.display()), &gone);
-    std::fs::write(machine.settings(), settings).expect("written");
-    image(&machine.data())
-}
-
-#[tokio::test]
-async fn whatever_way_the_first_repository_is_lost_a_replica_takes_over() {
-    let s3 = S3::start();
-    let folder = tempfile::tempdir().expect("a folder");
-    let replica = folder.path().join("replica");
-    std::fs::create_dir(&replica).expect("made");
-    let more = format!("replicas: ['file://{}']\nencryption: {{key: {{env: TEST_KEY}}}}", replica.display());
-    let machine = Machine::of_files(&s3, &more).with("TEST_KEY", KEY);
-    let before = replicated(&machine, &replica);
-    let first = s3.bucket().join(PREFIX);
-    let comes_back = |why: &str, words: &[&str]| {
-        lose(&machine);
-        let ran = machine.run(&[&["backup", "restore"], words].concat()).exits(0);
-        ran.says("gone: ").says(why).says(&format!("restored from file://{}", replica.display()));
-        assert_eq!(image(&machine.data()), before, "{why}");
-    };
-    let keep = folder.path().join("kept");
-    let copy = |from: &Path, to: &Path| {
-        assert!(Command::new("cp").arg("-a").args([from, to]).status().expect("cp").success());
-    };
-    let mended = || {
-        let _ = std::fs::remove_dir_all(&first);
-        copy(&keep, &first);
-    };
-    copy(&first, &keep);
-
-    // A wrong key is nobody else's fault.
-    lose(&machine);
-    let ran = machine.command(&["backup", "restore"]).env("TEST_KEY", KEY.replace('0', "1")).output().expect("it runs");
-    let said = String::from_utf8_lossy(&ran.stderr).into_owned();
-    assert!(ran.status.code() == Some(2) && said.contains("another key") && !said.contains("file://"), "{said}");
-
-    for record in files_ending(&first.join("keys"), "0001.json") {
-        std::fs::remove_file(record).expect("removed");
-    }
-    comes_back("has no keys/", &[]);
-    mended();
-    let repository = s3.repository(PREFIX);
-    for record in repository.store().list("keys/").await.expect("lists") {
-        repository.store().put(&record.key, "{\"format\": 1}".into()).await.expect("tampered with");
-    }
-    comes_back("was tampered with", &[]);
-    mended();
-    let newest =
-        machine.run(&["backup", "list", "--json"]).json()["backups"][0]["backup_id"].as_str().expect("id").to_owned();
-    std::fs::remove_dir_all(first.join("backups").join(&newest)).expect("removed");
-    comes_back("there is no complete backup", &["--id", &newest]);
-    // The base is whole, but the pointer names what was lost.
-    comes_back("the pointer names backup", &["--latest"]);
-    std::fs::remove_dir_all(&first).expect("removed");
-    comes_back("there is no backup that could be restored", &[]);
-    std::fs::remove_dir_all(s3.bucket()).expect("removed");
-    comes_back("NoSuchBucket", &[]);
-
-    // Nothing is left anywhere: the first repository's failure counts, and the others are told.
-    std::fs::remove_dir_all(&replica).expect("removed");
-    machine.run(&["backup", "restore", "--replace", "--yes"]).exits(2).says("NoSuchBucket").says("from a replica");
-}
-
-#[test]
-fn what_replicas_lack_too_is_an_older_backup() {
-    let s3 = S3::start();
-    let replica = tempfile::tempdir().expect("a folder");
-    let machine = Machine::of_files(&s3, &format!("replicas: ['file://{}']", replica.path().display()));
-    fill(&machine.data());
-    machine.run(&["backup", "create"]).exits(0);
-    let base = image(&machine.data());
-    overwrite(&machine.data().join("vectors.bin"), 5_000_000, b"changed in place");
-    let next = machine.run(&["backup", "create", "--json"]).exits(0).json();
-    for place in [s3.bucket().join(PREFIX), replica.path().to_owned()] {
-        std::fs::remove_dir_all(place.join("backups").join(next["backup_id"].as_str().expect("an id")))
-            .expect("removed");
-    }
-    lose(&machine);
-    let ran = machine.run(&["backup", "restore"]).exits(0);
-    ran.says("the pointer names backup").says("nor could it be restored from a replica");
-    assert_eq!(image(&machine.data()), base);
-}
-
-#[test]
-fn a_repository_s_folder_that_is_gone_keeps_no_replica_from_taking_over() {
-    let s3 = S3::start();
-    let folder = tempfile::tempdir().expect("a folder");
-    let (first, replica) = (folder.path().join("first"), folder.path().join("replica"));
-    std::fs::create_dir(&first).expect("made");
-    std::fs::create_dir(&replica).expect("made");
-    let machine = Machine::of_files(&s3, &format!("replicas: ['file://{}']", replica.display()));
-    let settings = std::fs::read_to_string(machine.settings()).expect("read");
-    let here = settings.replace(&format!("s3://{BUCKET}/{PREFIX}"), &format!("file://{}", first.display()));
-    std::fs::write(machine.settings(), here).expect("written");
-    fill(&machine.data());
-    machine.run(&["backup", "create"]).exits(0);
-    let before = image(&machine.data());
-    std::fs::remove_dir_all(&first).expect("removed");
-    lose(&machine);
-    let ran = machine.run(&["backup", "restore", "--json"]).exits(0).json();
-    assert!(ran["findings"].to_string().contains("there is no such folder"), "{ran}");
-    assert_eq!(image(&machine.data()), before);
-    machine.run(&["backup", "create"]).exits(2).says("there is no such folder");
-    assert!(!first.exists(), "a mount that is missing is not made up");
-}
-
-#[test]
-fn what_was_rotated_in_both_repositories_is_copied_and_restored_on() {
-    let s3 = S3::start();
-    let replica = tempfile::tempdir().expect("a folder");
-    let (old, new) = ("{key: {env: TEST_KEY}}", "{key: {env: NEW_KEY}, previous: [{env: TEST_KEY}]}");
-    let more = format!("replicas: ['file://{}']\nencryption: {old}", replica.path().display());
-    let machine = Machine::of_files(&s3, &more).with("TEST_KEY", KEY).with("NEW_KEY", &KEY.replace('0', "1"));
-    fill(&machine.data());
-    machine.run(&["backup", "create"]).exits(0);
-    let settings = std::fs::read_to_string(machine.settings()).expect("read");
-    std::fs::write(machine.settings(), settings.replace(old, new)).expect("written");
-    machine
-        .run(&["key", "rotate", "--remove-old", "--yes"])
-        .exits(0)
-        .says("docs: wrapped 1")
-        .says("removed 1 wrappings");
-    overwrite(&machine.data().join("vectors.bin"), 5_000_000, b"changed in place");
-    machine.run(&["backup", "create", "--type", "incremental"]).exits(0).says("copied to");
-    let before = image(&machine.data());
-
-    std::fs::write(machine.settings(), settings.replace(old, "{key: {env: NEW_KEY}}")).expect("written");
-    std::fs::remove_dir_all(s3.bucket().join(PREFIX)).expect("removed");
-    lose(&machine);
-    machine.run(&["backup", "restore"]).exits(0).says("restored from file://");
     assert_eq!(image(&machine.data()), before);
 }

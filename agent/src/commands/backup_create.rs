@@ -31,7 +31,7 @@ pub async fn run(context: &Context, asked: Asked, watch: &dyn Watch) -> Result<O
     let Asked { kind, reread } = asked;
     let wish = Wish { reason: Reason::Manual, instance: context.instance().await?, generation: None, kind, reread };
     let made = backup::create(context, &wish, watch).await?;
-    let copied = replicate::everywhere(context, &made.manifest, watch).await?;
+    let copied = replicate::everywhere(context, &made.manifest.backup_id, None, watch).await?;
     let manifest = &made.manifest;
     let mut text = format!("{}\n{}\n", manifest.backup_id, held(manifest, made.manifest.held()));
     text.push_str(&lines(&made.findings));

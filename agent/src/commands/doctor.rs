@@ -1,9 +1,10 @@
 //! `perennial doctor`: everything that a backup and a restore need, looked at before it is needed.
 //!
-//! Changes nothing but a probe object below `doctor/`, which it removes. A check that could not be made is not passed.
+//! Changes nothing but a probe object below `doctor/` of each repository, which it removes. A check that could not be made is not passed.
 
 mod engine;
 mod machine;
+mod replicas;
 mod repository;
 
 use perennial_shared::settings::Engine;
@@ -20,6 +21,7 @@ pub async fn run(context: &Context) -> Result<Outcome, Failure> {
     let mut checks = if is_folder { vec![machine::data_folder(context)] } else { engine::checks(context).await };
     checks.extend(machine::checks(context));
     checks.extend(repository::checks(context).await);
+    checks.extend(replicas::checks(context).await);
     let any = |found| checks.iter().any(|c: &Check| c.found == found);
     let exit = match (any(Found::Problem), any(Found::CouldNotTell)) {
         (true, _) => Exit::Problems,

@@ -32,6 +32,9 @@ const READY: Duration = Duration::from_secs(600);
 /// A result that cannot be stored is tried to be stored for so long: without it the work was for nothing.
 const STORING: Duration = Duration::from_secs(300);
 const STORING_PAUSE: Duration = Duration::from_secs(5);
+/// The part of `backup.timeout` after which a run copies no further backup to a replica: it is ended when all of the time is gone, and
+/// the final backup of its instance waits for it.
+const COPYING: u32 = 2;
 
 /// What was done.
 struct Done {
@@ -123,12 +126,14 @@ async fn backup_run(context: &Context, claim: &Claim, reason: Reason, watch: &dy
     let generation = claim.pointer_version.is_some().then_some(claim.generation);
     let kind = backup::chain::Kind::Auto;
     let wish = backup::Wish { reason, instance: Some(claim.instance.clone()), generation, kind, reread: false };
+    let until = Instant::now() + context.target.backup.timeout / COPYING;
     let mut made = backup::create(context, &wish, watch).await?;
     if reason == Reason::Final {
-        // The group waits for it; the next scheduled backup copies what its chain needs.
-        made.findings.extend(context.target.replicas.first().map(|_| "not copied to the replicas yet".to_owned()));
+        // The group waits for it.
+        let note = "not copied to the replicas yet: the next scheduled backup brings it along";
+        made.findings.extend(context.target.replicas.first().map(|_| note.to_owned()));
     } else {
-        made.findings.extend(replicate::everywhere(context, &made.manifest, watch).await?);
+        made.findings.extend(replicate::everywhere(context, &made.manifest.backup_id, Some(until), watch).await?);
     }
     Ok(Done {
         objects: made.manifest.held(),

@@ -8,6 +8,7 @@
 pub mod cli;
 pub mod data;
 pub mod docker;
+pub mod folder;
 pub mod process;
 pub mod qdrant;
 pub mod recorder;

@@ -186,11 +186,15 @@ async fn bodies(repository: &Repository, id: &KeyId) -> Result<Vec<(u32, Bytes)>
     Ok(found)
 }
 
-/// Gives `to` the wrappings of a key that `from` has. Each repository is rotated by itself and numbers its own, so what counts is the
-/// bytes.
+/// Gives `to` the wrappings of a key that `from` has; where neither has one, that is an error. Each repository is rotated by itself and
+/// numbers its own, so what counts is the bytes.
 pub async fn copy(from: &Repository, to: &Repository, id: &KeyId) -> Result<(), KeyringError> {
     let there = bodies(to, id).await?;
-    for (number, body) in bodies(from, id).await? {
+    let here = bodies(from, id).await?;
+    if here.is_empty() && there.is_empty() {
+        return Err(KeyringError::NoKey { id: id.clone(), location: from.location() });
+    }
+    for (number, body) in here {
         if there.iter().all(|(_, other)| *other != body) {
             store(to, id, number, &body).await?;
         }
@@ -285,6 +289,8 @@ pub(super) mod tests {
     #[tokio::test]
     async fn a_copy_has_the_wrappings_of_both_repositories() {
         let (from, to, key) = (repository(), repository(), DataKey::generate());
+        let error = copy(&from, &to, key.id()).await.expect_err("nothing to copy");
+        assert!(matches!(error, KeyringError::NoKey { .. }), "{error}");
         create(&from, &Fixed::source(1), &key).await.expect("stored");
         copy(&from, &to, key.id()).await.expect("copied");
         add(&from, &Fixed::source(2), &key, 2).await.expect("stored");

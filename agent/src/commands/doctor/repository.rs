@@ -36,7 +36,7 @@ async fn readable(store: &dyn Store) -> Result<String, Failure> {
 }
 
 /// A conditional write must be refused when its condition does not hold, or two instances could both believe to own the target.
-async fn writable(store: &dyn Store) -> Result<String, Failure> {
+pub(super) async fn writable(store: &dyn Store) -> Result<String, Failure> {
     let key = format!("doctor/{}", nonce());
     let body = |text: &str| Bytes::from(format!("{text} {key}"));
     let version = store.create(&key, body("first")).await?;
