@@ -11,8 +11,10 @@ use std::time::Instant;
 
 use perennial::engine::{Answer, EngineError};
 use perennial_shared::id::BackupId;
-use perennial_shared::manifest::{Manifest, Sample};
+use perennial_shared::manifest::Sample;
+use perennial_shared::repository::Repository;
 use perennial_shared::settings::Method;
+use perennial_shared::verify::sha256_hex;
 use serde_json::Value;
 use support::cli::{Machine, PREFIX, Ran};
 use support::s3::S3;
@@ -20,6 +22,9 @@ use support::subject::qdrant::QdrantSubject;
 use support::subject::redis::RedisSubject;
 use support::subject::weaviate::WeaviateSubject;
 use support::subject::{Subject, Writer, settled, waits};
+
+/// Later than any engine is.
+const LATER: &str = "99.0.0";
 
 fn rows() -> u64 {
     std::env::var("PERENNIAL_ROWS").ok().map_or(2000, |n| n.parse().expect("a number of rows"))
@@ -87,7 +92,7 @@ async fn conforms(s3: &S3, used: impl Subject + 'static, mut fresh: impl Subject
     let again = captured_after_one_percent(&old, &*used).await;
     replaces_only_when_told(&new, &fresh, &*used).await;
     refuses_writes_and_answers_reads(&*used).await;
-    refuses_another_version(s3, &fresh, &new).await;
+    refuses_another_version(s3, &fresh, &old, &new).await;
     fresh.restart().await;
     assert_eq!(fresh.rows().await, used.rows().await, "what was restored is on the disk");
 
@@ -212,14 +217,35 @@ async fn refuses_writes_and_answers_reads(subject: &dyn Subject) {
     assert!(subject.write(new).await && subject.delete(new).await, "a write is accepted");
 }
 
-/// A backup by a much later version is not put into this one. A native backup's version stands in the engine's own description of it.
-async fn refuses_another_version(s3: &S3, subject: &dyn Subject, machine: &Machine) {
-    let newest = machine.run(&["backup", "list", "--json"]).exits(0).json();
-    let id: BackupId = newest["latest"].as_str().expect("an id").parse().expect("an id");
-    let engine = subject.engine(None);
-    let manifest = s3.repository(PREFIX).manifest(&id).await.expect("a manifest");
-    let Some(files) = engine.files().filter(|_| manifest.archive.is_some()) else { return };
-    let later = Manifest { engine_version: "99.0.0".into(), ..manifest };
-    let refused = files.check_install(&later).await.expect_err("too new");
-    assert!(matches!(refused, EngineError::VersionUnsupported { .. }), "{refused}");
+/// A backup by a much later version is not put into this one, and nothing is touched for it, not even where `--replace` was said.
+async fn refuses_another_version(s3: &S3, fresh: &dyn Subject, used: &Machine, machine: &Machine) {
+    let id: BackupId = create(used, &[]).await["backup_id"].as_str().expect("an id").parse().expect("an id");
+    // What the pointer names has to be as it was published.
+    create(used, &["--type", "base"]).await;
+    made_by_a_later_version(&s3.repository(PREFIX), &id).await;
+    let before = fresh.rows().await;
+    for more in [&[][..], &["--dry-run"]] {
+        let words = [&["backup", "restore", "--id", id.as_str(), "--replace", "--yes"], more].concat();
+        machine.run(&words).exits(5).says(LATER);
+        assert_eq!(fresh.rows().await, before, "a refused restore changes nothing");
+    }
+}
+
+/// Writes over who made the backup: in its manifest, and in the engine's own description where the engine wrote it.
+async fn made_by_a_later_version(repository: &Repository, id: &BackupId) {
+    let mut manifest = repository.manifest(id).await.expect("a manifest");
+    manifest.engine_version = LATER.into();
+    let prefix = Repository::backup_prefix(id);
+    let description = manifest.objects.iter_mut().find(|o| o.key == "backup_config.json");
+    if let Some(entry) = description {
+        let key = format!("{prefix}{}", entry.key);
+        let body = repository.store().get(&key).await.expect("there").body;
+        let mut config: Value = serde_json::from_slice(&body).expect("json");
+        config["serverVersion"] = LATER.into();
+        let body = config.to_string();
+        (entry.size, entry.sha256) = (body.len() as u64, sha256_hex(body.as_bytes()));
+        repository.store().put(&key, body.into()).await.expect("written");
+    }
+    let body = serde_json::to_vec(&manifest).expect("json");
+    repository.store().put(&Repository::manifest_key(id), body.into()).await.expect("written");
 }

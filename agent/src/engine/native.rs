@@ -41,6 +41,9 @@ pub trait NativeBackup: Send + Sync {
     /// older install wrote there could be taken for the new one's, or stand in its way.
     fn install_record_key(&self) -> Option<&'static str>;
 
+    /// Whether this engine takes such a backup, whatever it holds: asked before anything is deleted for it.
+    async fn check_suits(&self, description: &Description) -> Result<(), EngineError>;
+
     /// Everything that would make [`NativeBackup::install`] fail or lie, found out before it is tried.
     async fn check_install(&self, description: &Description) -> Result<(), EngineError>;
 

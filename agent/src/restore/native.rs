@@ -193,7 +193,10 @@ impl Work<'_> {
                 self.native.check_install(description).await?;
                 findings.push("the database is empty and nothing is in the way".into());
             }
-            Plan::Install { remove } => findings.push(format!("would delete {}", remove.join(", "))),
+            Plan::Install { remove } => {
+                self.native.check_suits(description).await?;
+                findings.push(format!("would delete {}", remove.join(", ")));
+            }
         }
         findings.push(format!("would restore {}", description.collections.join(", ")));
         let objects = self.manifest.map_or(0, |m| m.collections.iter().map(|c| c.count_after).sum());
@@ -209,6 +212,8 @@ impl Work<'_> {
     ) -> Result<(), Failure> {
         if remove.is_empty() {
             self.native.check_install(description).await?;
+        } else {
+            self.native.check_suits(description).await?;
         }
         self.remember(description, Reached::Begun)?;
         failpoint::reach("restore-remembered");

@@ -202,9 +202,13 @@ impl NativeBackup for Weaviate {
         Some(files::RESTORE_CONFIG)
     }
 
+    async fn check_suits(&self, description: &Description) -> Result<(), EngineError> {
+        restore::check_version(&description.engine_version, &self.pinned_identity().await?.version)
+    }
+
     async fn check_install(&self, description: &Description) -> Result<(), EngineError> {
-        let identity = self.pinned_identity().await?;
-        restore::check(&self.client, self.data_dir.as_deref(), description, &identity).await
+        self.check_suits(description).await?;
+        restore::check(&self.client, self.data_dir.as_deref(), description).await
     }
 
     async fn install(

@@ -13,7 +13,7 @@ use super::client::Client;
 use super::operation::Operation;
 use super::{inventory, left_over};
 use crate::engine::native::Description;
-use crate::engine::{EngineError, Identity, Progress, Step};
+use crate::engine::{EngineError, Progress, Step};
 
 /// The oldest server whose backups today's servers restore.
 const OLDEST: (u32, u32) = (1, 23);
@@ -55,14 +55,12 @@ async fn begin(operation: Operation<'_>, description: &Description, host_name: &
     }
 }
 
-/// Everything that would make a restore fail or lie.
+/// Whatever stands where the restore would put something.
 pub(super) async fn check(
     client: &Client,
     data_dir: Option<&std::path::Path>,
     description: &Description,
-    identity: &Identity,
 ) -> Result<(), EngineError> {
-    check_version(&description.engine_version, &identity.version)?;
     let present = names(client).await?;
     // Folders are named in lower case, so `Doc` also stands in the way of `DOC`.
     let lower: BTreeSet<_> = present.iter().map(|n| n.to_lowercase()).collect();
@@ -79,7 +77,8 @@ async fn names(client: &Client) -> Result<BTreeSet<String>, EngineError> {
     Ok(inventory::classes(client).await?.into_iter().map(|c| c.name).collect())
 }
 
-fn check_version(backup: &str, engine: &str) -> Result<(), EngineError> {
+/// Whether a server of the version `engine` restores backups of the version `backup`.
+pub(super) fn check_version(backup: &str, engine: &str) -> Result<(), EngineError> {
     let refuse = |why| Err(EngineError::VersionUnsupported { backup: backup.into(), engine: engine.into(), why });
     match (major_minor(backup), major_minor(engine)) {
         (Some(b), _) if b < OLDEST => {
