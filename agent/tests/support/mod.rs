@@ -9,6 +9,7 @@ pub mod cli;
 pub mod data;
 pub mod docker;
 pub mod folder;
+pub mod gate;
 pub mod process;
 pub mod qdrant;
 pub mod recorder;
