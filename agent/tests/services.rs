@@ -1,6 +1,6 @@
-//! Engines that a service manager starts and stops. The engine is a real Redis, the managers are programs with their names that know
-//! one unit or container and answer as systemd 252 and Docker 28 were seen to: what they print, and how they end. Where Docker answers,
-//! `make containers` runs the last test, too, on a real one.
+//! Engines that a service manager starts and stops. The engines are a real Redis and a real Weaviate, the managers are programs with
+//! their names that know one unit or container and answer as systemd 252 and Docker 28 were seen to: what they print, and how they end.
+//! Where Docker answers, `make containers` runs the last test, too, on a real one.
 
 mod support;
 
@@ -8,11 +8,14 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde_json::json;
 use support::cli::Machine;
+use support::data::{fill, make_collection};
 use support::docker::Container;
 use support::free_ports;
 use support::redis::{Client, PASSWORD, RedisServer};
 use support::s3::S3;
+use support::weaviate::{API_KEY, WeaviateServer};
 
 /// A service manager by the name that the settings and its program have.
 struct Manager {
@@ -66,56 +69,59 @@ esac
 };
 
 impl Manager {
-    /// Puts its program into a folder, which is to be the `PATH`.
-    fn install(&self, server: &RedisServer) -> PathBuf {
-        let folder = server.folder().join(self.setting);
+    /// Puts its program into a folder beside the engine's scripts, which are in `engine`; it is to be the `PATH`.
+    fn install(&self, engine: &Path) -> PathBuf {
+        let folder = engine.join(self.setting);
         std::fs::create_dir(&folder).expect("made");
         let program = folder.join(self.program);
-        let text = format!(
-            "#!/bin/sh\necho \"$*\" >>{}\ncd {}\n{}",
-            self.log(server).display(),
-            server.folder().display(),
-            self.text
-        );
+        let text =
+            format!("#!/bin/sh\necho \"$*\" >>{}\ncd {}\n{}", self.log(engine).display(), engine.display(), self.text);
         std::fs::write(&program, text).expect("written");
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("set");
         folder
     }
 
-    fn log(&self, server: &RedisServer) -> PathBuf {
-        server.folder().join(format!("{}.log", self.setting))
+    fn log(&self, engine: &Path) -> PathBuf {
+        engine.join(format!("{}.log", self.setting))
     }
 
-    /// A machine whose engine has this name for its manager.
-    fn machine(&self, s3: &S3, server: &RedisServer, programs: &Path, name: &str) -> Machine {
-        let engine =
-            format!("engine: redis\nmethod: rdb\nurl: {}\nservice: {{{}: {name}}}", server.url(), self.setting);
-        Machine::of_engine(s3, &engine, Some(PASSWORD)).with("PATH", &format!("{}:/usr/bin:/bin", programs.display()))
+    /// What it was told to change.
+    fn calls(&self, engine: &Path) -> Vec<String> {
+        let calls = std::fs::read_to_string(self.log(engine)).expect("it was asked");
+        let changes = calls.lines().filter(|c| !c.starts_with("show") && !c.starts_with("inspect"));
+        let without_time = |word| if str::parse::<u64>(word).is_ok() { "SECONDS" } else { word };
+        changes.map(|c| c.split(' ').map(without_time).collect::<Vec<_>>().join(" ")).collect()
+    }
+
+    /// A machine whose engine has these settings, and this name for its manager.
+    fn machine(&self, s3: &S3, settings: &str, key: &str, programs: &Path, name: &str) -> Machine {
+        let engine = format!("{settings}\nservice: {{{}: {name}}}", self.setting);
+        Machine::of_engine(s3, &engine, Some(key)).with("PATH", &format!("{}:/usr/bin:/bin", programs.display()))
     }
 }
 
 async fn an_engine_of_a_service_manager_is_restored(manager: &Manager) {
     let s3 = S3::start();
     let server = RedisServer::start("save \"\"").await;
-    let programs = manager.install(&server);
+    let programs = manager.install(server.folder());
+    let settings = format!("engine: redis\nmethod: rdb\nurl: {}", server.url());
+    let machine = |name: &str| manager.machine(&s3, &settings, PASSWORD, &programs, name);
     server.client().await.fill("k", 0..500).await;
     let digest = server.client().await.digest().await;
-    let docs = manager.machine(&s3, &server, &programs, "engine.service");
+    let docs = machine("engine.service");
     docs.run(&["backup", "create"]).exits(0);
     server.client().await.say(&["FLUSHALL"]).await;
 
-    let other = manager.machine(&s3, &server, &programs, "other.service");
-    other.run(&["backup", "restore", "--latest", "--replace", "--yes"]).exits(1).says(manager.unknown);
+    machine("other.service")
+        .run(&["backup", "restore", "--latest", "--replace", "--yes"])
+        .exits(1)
+        .says(manager.unknown);
     assert_eq!(server.client().await.digest().await.trim_matches('0'), "", "a refused restore changes nothing");
-    std::fs::remove_file(manager.log(&server)).expect("it was asked");
+    std::fs::remove_file(manager.log(server.folder())).expect("it was asked");
 
     docs.run(&["backup", "restore", "--latest", "--replace", "--yes"]).exits(0).says("as the manifest says");
     assert_eq!(server.client().await.digest().await, digest);
-    let calls = std::fs::read_to_string(manager.log(&server)).expect("it was asked");
-    let changes = calls.lines().filter(|c| !c.starts_with("show") && !c.starts_with("inspect"));
-    let without_time = |word| if str::parse::<u64>(word).is_ok() { "SECONDS" } else { word };
-    let changes: Vec<_> = changes.map(|c| c.split(' ').map(without_time).collect::<Vec<_>>().join(" ")).collect();
-    assert_eq!(changes, manager.calls);
+    assert_eq!(manager.calls(server.folder()), manager.calls);
 }
 
 #[tokio::test]
@@ -126,6 +132,43 @@ async fn an_engine_of_systemd_is_restored() {
 #[tokio::test]
 async fn an_engine_of_docker_is_restored() {
     an_engine_of_a_service_manager_is_restored(&DOCKER).await;
+}
+
+/// Its files are captured while the process that the manager names is held still, and put back while it is stopped.
+async fn a_weaviate_of_a_service_manager_is_restored(manager: &Manager) {
+    let s3 = S3::start();
+    let server = WeaviateServer::ready("weaviate-0", &s3).await;
+    let programs = manager.install(server.folder());
+    let (url, data) = (server.url(), server.data_dir());
+    let settings =
+        format!("engine: weaviate\nmethod: physical\nurl: {url}\nhost_name: weaviate-0\ndata_dir: {}", data.display());
+    let machine = |name: &str| manager.machine(&s3, &settings, API_KEY, &programs, name);
+    make_collection(&url, "Doc", json!({})).await;
+    fill(&url, "Doc", 0..200, json!({})).await;
+    machine("other.service").run(&["backup", "create"]).exits(1).says("check `service` in the settings");
+    let docs = machine("engine.service");
+    docs.run(&["backup", "create"]).exits(0).says("stood still for");
+    fill(&url, "Doc", 200..250, json!({})).await;
+    let pid = server.pid();
+
+    let restore = ["backup", "restore", "--latest", "--replace", "--yes"];
+    machine("other.service").run(&restore).exits(1).says(manager.unknown);
+    assert_eq!((server.objects().await, server.pid()), (250, pid), "a refused restore changes nothing");
+    std::fs::remove_file(manager.log(server.folder())).expect("it was asked");
+    docs.run(&restore).exits(0).says("find themselves");
+    assert_eq!(server.objects().await, 200);
+    assert_ne!(server.pid(), pid, "it was started anew");
+    assert_eq!(manager.calls(server.folder()), manager.calls);
+}
+
+#[tokio::test]
+async fn a_weaviate_of_systemd_is_restored() {
+    a_weaviate_of_a_service_manager_is_restored(&SYSTEMD).await;
+}
+
+#[tokio::test]
+async fn a_weaviate_of_docker_is_restored() {
+    a_weaviate_of_a_service_manager_is_restored(&DOCKER).await;
 }
 
 #[tokio::test]

@@ -81,6 +81,11 @@ impl WeaviateServer {
         self.server.settings()
     }
 
+    /// The folder that everything of it is in.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// Its process.
     pub fn pid(&self) -> u32 {
         self.server.pid().expect("it was started")
