@@ -28,14 +28,14 @@ pub(super) async fn checks(context: &Context) -> Vec<Check> {
 
 async fn look(context: &Context, settings: &RepositorySettings) -> Result<Check, Failure> {
     let replica = context.with_repository(settings)?.repository;
-    writable(replica.store()).await?;
+    let writable = writable(replica.store()).await?;
     let resolution = resolve(&replica).await?;
     if !resolution.problems.is_empty() {
         return Ok(Check::problem(NAME, format!("{settings}: {}", resolution.problems.join("; "))));
     }
     let newest = resolution.candidates.first().map_or("no backup".into(), |c| format!("newest backup {}", c.id));
     let lacking = lacking(&context.repository, &replica).await?.len();
-    let detail = format!("{settings}: {newest}");
+    let detail = format!("{settings}: {newest}, {writable}");
     if lacking == 0 {
         return Ok(Check::good(NAME, detail));
     }
