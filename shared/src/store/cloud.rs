@@ -33,7 +33,7 @@ mod body;
 mod refusal;
 mod upload;
 
-use super::{Meta, Object, Reader, Store, StoreError, Upload, Version, check_key, check_prefix, parts};
+use super::{Meta, Object, Part, Reader, Store, StoreError, Upload, Version, check_key, check_prefix, parts};
 use upload::CloudUpload;
 
 /// The store's own: uploads on their way.
@@ -275,6 +275,11 @@ impl Store for CloudStore {
     async fn resume(&self, key: &str, _token: &str) -> Result<Option<Box<dyn Upload>>, StoreError> {
         self.path(key)?;
         Ok(None)
+    }
+
+    async fn completed(&self, key: &str, parts: &[Part]) -> Result<Option<Meta>, StoreError> {
+        let (whole, _) = parts::whole(parts, key, &self.location)?;
+        upload::standing(self, key, whole).await
     }
 
     async fn replace(&self, key: &str, body: Bytes, expected: &Version) -> Result<Version, StoreError> {

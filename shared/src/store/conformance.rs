@@ -46,6 +46,7 @@ pub async fn all(store: &dyn Store) {
     a_changed_part_publishes_nothing(store).await;
     an_upload_onto_an_object_is_refused(store).await;
     a_repeated_completion_succeeds(store).await;
+    what_was_completed_is_known_by_its_parts(store).await;
     an_aborted_upload_leaves_nothing(store).await;
     part_numbers_have_a_limit(store).await;
     one_of_many_completions_wins(store).await;
@@ -439,6 +440,7 @@ pub async fn an_upload_onto_an_object_is_refused(store: &dyn Store) {
     let refused = upload.complete(&[part]).await.expect_err("it is taken");
     assert!(matches!(refused, StoreError::AlreadyExists { .. }), "{refused:?}");
     assert_eq!(store.get("parts/taken").await.expect("get").body, "somebody was first");
+    over(store, "parts/taken", &*upload).await;
     upload.abort().await.expect("abort");
 }
 
@@ -453,15 +455,44 @@ pub async fn a_repeated_completion_succeeds(store: &dyn Store) {
     let again = store.upload("parts/repeated").await.expect("upload");
     let same = send(&*again, 1, 0, &body).await;
     assert_eq!(again.complete(&[same]).await.expect("the same object").version, meta.version);
+    over(store, "parts/repeated", &*again).await;
 
     let foreign = store.upload("parts/repeated").await.expect("upload");
     let part = send(&*foreign, 1, 0, &other).await;
     let refused = foreign.complete(&[part]).await.expect_err("another object of that size");
     assert!(matches!(refused, StoreError::AlreadyExists { .. }), "{refused:?}");
+    over(store, "parts/repeated", &*foreign).await;
     foreign.abort().await.expect("abort");
     again.abort().await.expect("abort");
     upload.abort().await.expect("an abort after the completion");
     assert!(store.get("parts/repeated").await.expect("get").body == body, "an abort touched the object");
+}
+
+/// Also in another process, however the object came there, and never one with other bytes.
+pub async fn what_was_completed_is_known_by_its_parts(store: &dyn Store) {
+    let body = noise(15, PART + 10);
+    let upload = store.upload("parts/known").await.expect("upload");
+    let first = send(&*upload, 1, 0, &body.slice(..PART)).await;
+    let last = send(&*upload, 2, PART as u64, &body.slice(PART..)).await;
+    let unnamed = |part: &Part| Part { tag: String::new(), ..part.clone() };
+    let parts = [unnamed(&first), unnamed(&last)];
+    assert_eq!(store.completed("parts/known", &parts).await.expect("an answer"), None, "it is not completed");
+    upload.complete(&[first, last]).await.expect("complete");
+    let meta = store.head("parts/known").await.expect("head");
+    assert_eq!(store.completed("parts/known", &parts).await.expect("an answer"), Some(meta));
+    let other_sum = [parts[0].clone(), Part { crc64: parts[1].crc64 ^ 1, ..parts[1].clone() }];
+    for wrong in [&parts[..1], &other_sum] {
+        let refused = store.completed("parts/known", wrong).await.expect_err("it is another object");
+        assert!(matches!(refused, StoreError::AlreadyExists { .. }), "{refused:?}");
+    }
+
+    let small = noise(16, 1000);
+    store.create("parts/small", small.clone()).await.expect("create");
+    let part = Part { number: 1, size: 1000, crc64: crc64nvme(&[small]), tag: String::new() };
+    store.completed("parts/small", std::slice::from_ref(&part)).await.expect("an answer").expect("it is that object");
+    store.put("parts/small", noise(17, 1000)).await.expect("put");
+    let refused = store.completed("parts/small", &[part]).await.expect_err("other bytes of that size");
+    assert!(matches!(refused, StoreError::AlreadyExists { .. }), "{refused:?}");
 }
 
 /// Neither an object nor something to resume.

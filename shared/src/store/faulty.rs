@@ -215,6 +215,11 @@ impl Store for FaultyStore {
         Ok(upload.map(|upload| self.wrap(key, upload)))
     }
 
+    async fn completed(&self, key: &str, parts: &[Part]) -> Result<Option<Meta>, StoreError> {
+        let fault = self.faults.begin("completed", key);
+        self.faults.run(fault, key, self.inner.completed(key, parts)).await
+    }
+
     async fn replace(&self, key: &str, body: Bytes, expected: &Version) -> Result<Version, StoreError> {
         let fault = self.faults.begin("replace", key);
         self.faults.run(fault, key, self.inner.replace(key, body, expected)).await

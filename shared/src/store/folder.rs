@@ -98,6 +98,11 @@ impl Store for FolderStore {
             .map(|upload| Box::new(FolderUpload { store: self.clone(), upload: Arc::new(upload) }) as Box<dyn Upload>))
     }
 
+    async fn completed(&self, key: &str, parts: &[Part]) -> Result<Option<Meta>, StoreError> {
+        let (whole, _) = parts::whole(parts, key, &self.location())?;
+        self.on_thread(key, move |disk, key| upload::standing(disk, key, whole)).await
+    }
+
     async fn replace(&self, key: &str, body: Bytes, expected: &Version) -> Result<Version, StoreError> {
         let expected = expected.clone();
         self.on_thread(key, move |disk, key| disk.replace(key, &body, &expected)).await

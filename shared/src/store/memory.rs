@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::parts::{self, Arrived};
+use super::parts::{self, Arrived, Whole};
 use super::{Meta, Object, Part, Reader, Store, StoreError, Upload, Version, check_key, check_prefix};
 
 /// Keeps the rules of [`Store`], and nothing after it is dropped.
@@ -32,6 +32,16 @@ struct Pending {
 }
 
 impl State {
+    fn standing(&self, key: &str, whole: Whole, location: &str) -> Result<Option<Meta>, StoreError> {
+        match self.objects.get(key) {
+            Some(stored) if whole.is(stored.meta.size, parts::crc64nvme(std::slice::from_ref(&stored.body))) => {
+                Ok(Some(stored.meta.clone()))
+            }
+            Some(_) => Err(parts::other_bytes(key, location)),
+            None => Ok(None),
+        }
+    }
+
     fn write(&mut self, key: &str, body: Bytes) -> Meta {
         self.writes += 1;
         let meta = Meta {
@@ -114,6 +124,12 @@ impl Store for MemoryStore {
         Ok(known.then(|| Box::new(upload) as Box<dyn Upload>))
     }
 
+    async fn completed(&self, key: &str, parts: &[Part]) -> Result<Option<Meta>, StoreError> {
+        check_key(key, &self.location())?;
+        let (whole, _) = parts::whole(parts, key, &self.location())?;
+        self.state().standing(key, whole, &self.location())
+    }
+
     async fn replace(&self, key: &str, body: Bytes, expected: &Version) -> Result<Version, StoreError> {
         check_key(key, &self.location())?;
         let mut state = self.state();
@@ -184,20 +200,16 @@ impl Upload for MemoryUpload {
         let (key, location) = (self.key.as_str(), self.store.location());
         let (whole, sorted) = parts::whole(parts, key, &location)?;
         let mut state = self.store.state();
-        match (state.objects.get(key), state.uploads.get(&self.id)) {
-            (Some(stored), _) if whole.is(stored.meta.size, parts::crc64nvme(std::slice::from_ref(&stored.body))) => {
-                Ok(stored.meta.clone())
-            }
-            (_, None) => Err(self.unknown()),
-            (Some(_), Some(_)) => Err(StoreError::already_exists(key, location, "it holds other bytes")),
-            (None, Some(pending)) => {
-                parts::check_arrived(&sorted, &pending.arrived, key, &location)?;
-                let bodies = sorted.iter().filter_map(|part| pending.bodies.get(&part.number));
-                let body = bodies.flatten().cloned().collect::<Vec<Bytes>>().concat();
-                state.uploads.remove(&self.id);
-                Ok(state.write(key, body.into()))
-            }
+        if let Some(stands) = state.standing(key, whole, &location).transpose() {
+            state.uploads.remove(&self.id);
+            return stands;
         }
+        let pending = state.uploads.get(&self.id).ok_or_else(|| self.unknown())?;
+        parts::check_arrived(&sorted, &pending.arrived, key, &location)?;
+        let bodies = sorted.iter().filter_map(|part| pending.bodies.get(&part.number));
+        let body = bodies.flatten().cloned().collect::<Vec<Bytes>>().concat();
+        state.uploads.remove(&self.id);
+        Ok(state.write(key, body.into()))
     }
 
     async fn abort(&self) -> Result<(), StoreError> {

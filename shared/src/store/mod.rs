@@ -72,6 +72,12 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// longer knows it (completed, aborted, expired), knows it under another key, or cannot do that at all.
     async fn resume(&self, key: &str, token: &str) -> Result<Option<Box<dyn Upload>>, StoreError>;
 
+    /// The object at `key`, if it has the size and checksum of these parts: what an upload of them left that was
+    /// completed, here or in an earlier process. `None` where there is no object, [`StoreError::AlreadyExists`] where
+    /// there is another. The checksum is the store's where it keeps one of the bytes that it stored (S3); else the
+    /// object is read.
+    async fn completed(&self, key: &str, parts: &[Part]) -> Result<Option<Meta>, StoreError>;
+
     /// Writes over exactly the `expected` version, else [`StoreError::Changed`], or [`StoreError::NotFound`] where the
     /// object is gone.
     async fn replace(&self, key: &str, body: Bytes, expected: &Version) -> Result<Version, StoreError>;
@@ -104,8 +110,9 @@ pub trait Upload: Send + Sync + fmt::Debug {
     async fn send(&self, number: u32, offset: u64, body: Vec<Bytes>) -> Result<Part, StoreError>;
 
     /// The object appears, whole, if no other stands at its key; else [`StoreError::AlreadyExists`]. An object there
-    /// with the size and checksum of these parts counts as ours (a lost reply). Size and checksum are checked with the
-    /// store: a missing, short or changed part is [`StoreError::Corrupt`].
+    /// with the size and checksum of these parts counts as ours (a lost reply). Either way the upload is of no more use
+    /// and aborted, as far as the store takes that. Size and checksum are checked with the store: a missing, short or
+    /// changed part is [`StoreError::Corrupt`].
     async fn complete(&self, parts: &[Part]) -> Result<Meta, StoreError>;
 
     /// Forgets it; nothing stays behind, once no part is on its way any more. Repeatable.

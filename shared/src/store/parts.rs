@@ -145,6 +145,11 @@ pub(super) fn unknown_upload(key: &str, location: &str) -> StoreError {
     StoreError::not_found(key, location, "the store does not know this upload (any more): begin it again")
 }
 
+/// For an object that is not the one that some parts make.
+pub(super) fn other_bytes(key: &str, location: &str) -> StoreError {
+    StoreError::already_exists(key, location, "it holds other bytes")
+}
+
 /// Refuses a part number that S3 would not take.
 pub(super) fn check_number(number: u32, key: &str, location: &str) -> Result<(), StoreError> {
     if (1..=MOST_PARTS).contains(&number) {

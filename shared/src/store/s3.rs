@@ -33,7 +33,7 @@ mod pieces;
 mod refusal;
 mod upload;
 
-use super::{Cause, Meta, Object, Reader, Store, StoreError, Upload, Version, check_key, check_prefix, parts};
+use super::{Cause, Meta, Object, Part, Reader, Store, StoreError, Upload, Version, check_key, check_prefix, parts};
 use refusal::Refusal;
 use upload::S3Upload;
 
@@ -417,6 +417,12 @@ impl Store for S3Store {
     async fn resume(&self, key: &str, token: &str) -> Result<Option<Box<dyn Upload>>, StoreError> {
         let upload = S3Upload::resume(self, key, token).await?;
         Ok(upload.map(|upload| Box::new(upload) as Box<dyn Upload>))
+    }
+
+    async fn completed(&self, key: &str, parts: &[Part]) -> Result<Option<Meta>, StoreError> {
+        check_key(key, &self.location())?;
+        let (whole, _) = parts::whole(parts, key, &self.location())?;
+        upload::standing(self, key, whole).await
     }
 
     async fn replace(&self, key: &str, body: Bytes, expected: &Version) -> Result<Version, StoreError> {

@@ -257,10 +257,12 @@ async fn a_copy_onto_an_object_is_settled_by_what_stands_there() {
     let (_server, store) = google(google_s_upload("123456789").into_iter().chain(ours)).await;
     uploaded(&store).await.expect("our earlier copy");
 
-    let theirs = [taken(), stands(), object("other-one")];
-    let (_server, store) = google(google_s_upload("123456789").into_iter().chain(theirs)).await;
+    let theirs = [taken(), stands(), object("other-one"), Reply::new(204, "")];
+    let (server, store) = google(google_s_upload("123456789").into_iter().chain(theirs)).await;
     let error = uploaded(&store).await.expect_err("theirs");
     assert!(matches!(error, StoreError::AlreadyExists { .. }), "{error:?}");
+    let removed = server.requests().pop().expect("a request");
+    assert!(removed.line.starts_with("DELETE ") && removed.line.contains("uploads"), "{removed:?}");
 
     let denied = [taken(), Reply::new(403, "")];
     let (_server, store) = google(google_s_upload("123456789").into_iter().chain(denied)).await;

@@ -41,6 +41,10 @@ fn absent() -> [Reply; 2] {
     [Reply::new(404, ""), Reply::new(200, "")]
 }
 
+fn aborted() -> Reply {
+    Reply::new(204, "")
+}
+
 fn part() -> Part {
     let body = [Bytes::from_static(b"123456789")];
     Part { number: 1, size: 9, crc64: crc64nvme(&body), tag: "\"p\"".into() }
@@ -149,8 +153,16 @@ async fn a_lost_reply_to_the_completion_ends_well() {
     assert_eq!(server.requests().len(), 4);
 
     // Or it is not gone yet, and our own object refuses the condition.
-    let (_server, upload) = begin([Reply::error(412, "PreconditionFailed"), ours()]).await;
+    let (server, upload) = begin([Reply::error(412, "PreconditionFailed"), ours(), aborted()]).await;
     upload.complete(&[part()]).await.expect("our earlier attempt");
+    let requests = server.requests();
+    assert!(requests[3].line.starts_with("DELETE ") && query(&requests[3]).contains("uploadId=U1"), "{requests:?}");
+
+    // What stands there is ours whether or not the parts can be removed.
+    let denied = Reply::error(403, "AccessDenied");
+    let (server, upload) = begin([Reply::error(412, "PreconditionFailed"), ours(), denied]).await;
+    upload.complete(&[part()]).await.expect("our earlier attempt");
+    assert_eq!(server.requests().len(), 4);
 }
 
 #[tokio::test]
@@ -184,12 +196,32 @@ async fn an_upload_that_is_gone_without_an_object_is_not_found() {
 
 #[tokio::test]
 async fn a_foreign_object_is_a_loss() {
-    for refusal in [Reply::error(412, "PreconditionFailed"), Reply::error(404, "NoSuchUpload")] {
+    let lost = || [vec![Reply::error(412, "PreconditionFailed")], vec![aborted()]];
+    let over = || [vec![Reply::error(404, "NoSuchUpload")], vec![]];
+    for [refusal, after] in [lost(), over()] {
         // Other bytes, another size, or put there in a way that we never would.
         for theirs in [stands(9, Some(OTHER_SUM)), stands(8, Some(SUM)), stands(9, None)] {
-            let error = refused([refusal.clone(), theirs]).await;
+            let error = refused([refusal.clone(), vec![theirs], after.clone()].concat()).await;
             assert!(matches!(error, StoreError::AlreadyExists { .. }), "{error:?}");
         }
+    }
+}
+
+#[tokio::test]
+async fn what_an_earlier_upload_left_is_told_by_its_size_and_checksum() {
+    let (server, store) = scripted([ours()].into_iter().chain(absent()).chain([Reply::new(403, "")])).await;
+    let parts = [part()];
+    let asked = || store.completed("runs/a.archive", &parts);
+    assert_eq!(asked().await.expect("an answer").map(|meta| meta.size), Some(9));
+    assert_eq!(asked().await.expect("an answer"), None);
+    let denied = asked().await.expect_err("nobody can tell");
+    assert!(matches!(denied, StoreError::Denied { .. }), "{denied:?}");
+    assert_eq!(server.requests()[0].header("x-amz-checksum-mode"), "ENABLED");
+
+    for theirs in [stands(9, Some(OTHER_SUM)), stands(8, Some(SUM)), stands(9, None)] {
+        let (_server, store) = scripted([theirs]).await;
+        let other = store.completed("runs/a.archive", &[part()]).await.expect_err("it is another object");
+        assert!(matches!(other, StoreError::AlreadyExists { .. }), "{other:?}");
     }
 }
 
@@ -212,9 +244,9 @@ async fn conflicts_are_tried_again_and_then_settled_by_what_stands() {
     assert_eq!(server.requests().len(), 5);
 
     let conflicts = || vec![conflict(); 1 + REPEATS].into_iter();
-    let (_server, upload) = begin(conflicts().chain([ours()])).await;
+    let (_server, upload) = begin(conflicts().chain([ours(), aborted()])).await;
     upload.complete(&[part()]).await.expect("one of the attempts was done");
-    let error = refused(conflicts().chain([stands(9, Some(OTHER_SUM))])).await;
+    let error = refused(conflicts().chain([stands(9, Some(OTHER_SUM)), aborted()])).await;
     assert!(matches!(error, StoreError::AlreadyExists { .. }), "{error:?}");
     let error = refused(conflicts().chain(absent())).await;
     assert!(error.is_temporary(), "{error:?}");

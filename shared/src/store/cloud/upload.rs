@@ -98,7 +98,7 @@ impl CloudUpload {
             self.within(LONG, self.store.patient.complete_multipart(&self.own_path, &self.id, ids)).await?;
             self.lock().is_whole = true;
         }
-        let found = self.read_back(&self.own_path, &self.own_key).await?;
+        let found = read_back(&self.store, &self.own_path, &self.own_key).await?;
         if found == whole {
             return Ok(());
         }
@@ -107,18 +107,6 @@ impl CloudUpload {
             whole.size, whole.crc64, found.size, found.crc64
         );
         Err(StoreError::corrupt(&self.key, &*self.store.location, why))
-    }
-
-    /// Size and checksum of what really is stored.
-    async fn read_back(&self, path: &Path, key: &str) -> Result<Whole, StoreError> {
-        let found = match self.store.bucket.get(path).await {
-            Ok(found) => found,
-            Err(error) => return Err(self.store.explain(error, key).await),
-        };
-        let meta = self.store.meta(key, &found.meta)?;
-        let reader = super::body::stream(found, meta, self.store.location.clone());
-        let summed = sum(reader).await;
-        summed.map_err(|error| StoreError::from_read(error, key, &*self.store.location))
     }
 
     async fn publish(&self, whole: Whole) -> Result<Meta, StoreError> {
@@ -138,16 +126,16 @@ impl CloudUpload {
 
     /// An object stands at the key, or the upload is over: perhaps it is ours, and the reply got lost.
     async fn settle(&self, whole: Whole, refused: StoreError) -> Result<Meta, StoreError> {
-        let meta = match self.store.head(&self.key).await {
-            Ok(meta) => meta,
-            Err(StoreError::NotFound { .. }) => return Err(refused),
-            Err(unreadable) => return Err(unreadable),
-        };
-        if meta.size == whole.size && self.read_back(&self.store.path(&self.key)?, &self.key).await? == whole {
-            return Ok(meta);
+        match standing(&self.store, &self.key, whole).await {
+            Ok(Some(meta)) => Ok(meta),
+            Ok(None) => Err(refused),
+            Err(other @ StoreError::AlreadyExists { .. }) => {
+                // What stands at the key is the answer, whether our own can be removed now or is left to be in a week.
+                let _ = self.abort().await;
+                Err(other)
+            }
+            Err(unreadable) => Err(unreadable),
         }
-        let why = "it holds other bytes";
-        Err(StoreError::already_exists(&self.key, &*self.store.location, why))
     }
 
     async fn remove(&self, path: &Path) -> Result<(), StoreError> {
@@ -216,6 +204,30 @@ impl Upload for CloudUpload {
         self.lock().is_over = true;
         Ok(())
     }
+}
+
+/// The object at the key, if it is this one.
+pub(super) async fn standing(store: &CloudStore, key: &str, whole: Whole) -> Result<Option<Meta>, StoreError> {
+    let meta = match store.head(key).await {
+        Ok(meta) => meta,
+        Err(StoreError::NotFound { .. }) => return Ok(None),
+        Err(unreadable) => return Err(unreadable),
+    };
+    if meta.size == whole.size && read_back(store, &store.path(key)?, key).await? == whole {
+        return Ok(Some(meta));
+    }
+    Err(parts::other_bytes(key, &store.location))
+}
+
+/// Size and checksum of what really is stored.
+async fn read_back(store: &CloudStore, path: &Path, key: &str) -> Result<Whole, StoreError> {
+    let found = match store.bucket.get(path).await {
+        Ok(found) => found,
+        Err(error) => return Err(store.explain(error, key).await),
+    };
+    let meta = store.meta(key, &found.meta)?;
+    let reader = super::body::stream(found, meta, store.location.clone());
+    sum(reader).await.map_err(|error| StoreError::from_read(error, key, &*store.location))
 }
 
 async fn sum(mut reader: Reader) -> std::io::Result<Whole> {

@@ -163,19 +163,19 @@ impl DiskUpload {
             let why = "objects below this key exist, so it is a folder here";
             return Err(StoreError::invalid(&self.key, location, why));
         }
-        let stored = match self.disk.open(&self.key) {
-            Ok(stored) => stored,
-            Err(StoreError::NotFound { .. }) if is_absence(&error) => return Err(self.explain(error)),
-            Err(StoreError::NotFound { .. }) => return Err(StoreError::unavailable(&self.key, location, error)),
-            Err(unreadable) => return Err(unreadable),
-        };
-        let size = stored.metadata().map_err(|error| self.explain(error))?.len();
-        if size != whole.size || crc64nvme_of(stored).map_err(|error| self.explain(error))? != whole.crc64 {
-            return Err(StoreError::already_exists(&self.key, location, error));
+        match standing(&self.disk, &self.key, whole) {
+            Ok(None) if is_absence(&error) => Err(self.explain(error)),
+            Ok(None) => Err(StoreError::unavailable(&self.key, location, error)),
+            Ok(Some(meta)) => {
+                self.abort()?;
+                Ok(meta)
+            }
+            Err(other @ StoreError::AlreadyExists { .. }) => {
+                self.abort()?;
+                Err(other)
+            }
+            Err(unreadable) => Err(unreadable),
         }
-        let meta = self.disk.head(&self.key)?;
-        self.abort()?;
-        Ok(meta)
     }
 
     pub(super) fn abort(&self) -> Result<(), StoreError> {
@@ -238,6 +238,21 @@ impl DiskUpload {
             Err(gone) => gone,
         }
     }
+}
+
+/// The object at the key, if it is this one.
+pub(super) fn standing(disk: &Disk, key: &str, whole: Whole) -> Result<Option<Meta>, StoreError> {
+    let stored = match disk.open(key) {
+        Ok(stored) => stored,
+        Err(StoreError::NotFound { .. }) => return Ok(None),
+        Err(unreadable) => return Err(unreadable),
+    };
+    let explain = |error| disk.explain(key, error);
+    let size = stored.metadata().map_err(explain)?.len();
+    if size != whole.size || crc64nvme_of(stored).map_err(explain)? != whole.crc64 {
+        return Err(parts::other_bytes(key, &disk.location()));
+    }
+    disk.head(key).map(Some)
 }
 
 fn crc64nvme_of(mut file: File) -> io::Result<u64> {

@@ -131,17 +131,9 @@ impl S3Upload {
             .map(drop)
     }
 
-    /// What stands at the key, with its whole checksum where it has one.
-    async fn stored(&self) -> Result<(Meta, Option<u64>), StoreError> {
-        let reply: HeadObjectOutput = self.store.ask_head(&self.key, Some(ChecksumMode::Enabled)).await?;
-        let is_whole = reply.checksum_type.as_ref().is_none_or(|kind| *kind == ChecksumType::FullObject);
-        let crc64 = reply.checksum_crc64_nvme.as_deref().filter(|_| is_whole).and_then(decode);
-        Ok((self.store.meta_of_head(&self.key, &reply)?, crc64))
-    }
-
     /// S3 said that it is done.
     async fn verify(&self, whole: Whole) -> Result<Meta, StoreError> {
-        let (meta, crc64) = self.stored().await?;
+        let (meta, crc64) = stored(&self.store, &self.key).await?;
         let Some(crc64) = crc64 else {
             let why = "the server keeps no CRC-64/NVME of a whole object, so nobody can tell whether it is complete";
             return Err(StoreError::invalid(&self.key, self.store.location(), why));
@@ -165,16 +157,21 @@ impl S3Upload {
         error: SdkError<CompleteMultipartUploadError>,
     ) -> Result<Meta, StoreError> {
         let (key, location) = (&self.key, self.store.location());
-        match self.stored().await {
-            Ok((meta, Some(crc64))) if whole.is(meta.size, crc64) => Ok(meta),
-            Ok(_) => Err(StoreError::already_exists(key, location, refusal::cause(error))),
-            Err(StoreError::NotFound { .. }) if refused == Completion::UnknownUpload => {
-                Err(parts::unknown_upload(key, &location))
-            }
+        let settled = match standing(&self.store, key, whole).await {
+            Ok(Some(meta)) => Ok(meta),
+            Ok(None) if refused == Completion::UnknownUpload => return Err(parts::unknown_upload(key, &location)),
             // The object came and went, or is still coming: nothing was decided.
-            Err(StoreError::NotFound { .. }) => Err(StoreError::unavailable(key, location, refusal::cause(error))),
-            Err(unreadable) => Err(unreadable),
+            Ok(None) => return Err(StoreError::unavailable(key, location, refusal::cause(error))),
+            Err(StoreError::AlreadyExists { .. }) => {
+                Err(StoreError::already_exists(key, location, refusal::cause(error)))
+            }
+            Err(unreadable) => return Err(unreadable),
+        };
+        if refused != Completion::UnknownUpload {
+            // What stands at the key is the answer, whether the parts can be removed or are left to the bucket's rule.
+            let _ = self.abort().await;
         }
+        settled
     }
 
     fn check_sizes(&self, parts: &[Part]) -> Result<(), StoreError> {
@@ -289,6 +286,24 @@ impl Upload for S3Upload {
             Err(error) if !refusal::is_unknown_upload(&error) => Err(self.explain(error)),
             _ => Ok(()),
         }
+    }
+}
+
+/// What stands at the key, with its whole checksum where it has one.
+async fn stored(store: &S3Store, key: &str) -> Result<(Meta, Option<u64>), StoreError> {
+    let reply: HeadObjectOutput = store.ask_head(key, Some(ChecksumMode::Enabled)).await?;
+    let is_whole = reply.checksum_type.as_ref().is_none_or(|kind| *kind == ChecksumType::FullObject);
+    let crc64 = reply.checksum_crc64_nvme.as_deref().filter(|_| is_whole).and_then(decode);
+    Ok((store.meta_of_head(key, &reply)?, crc64))
+}
+
+/// The object at the key, if it is this one.
+pub(super) async fn standing(store: &S3Store, key: &str, whole: Whole) -> Result<Option<Meta>, StoreError> {
+    match stored(store, key).await {
+        Ok((meta, Some(crc64))) if whole.is(meta.size, crc64) => Ok(Some(meta)),
+        Ok(_) => Err(parts::other_bytes(key, &store.location())),
+        Err(StoreError::NotFound { .. }) => Ok(None),
+        Err(unreadable) => Err(unreadable),
     }
 }
 
