@@ -130,21 +130,6 @@ fn killed_at_every_step() {
 }
 
 #[test]
-fn parts_that_arrived_are_not_sent_again() {
-    let s3 = S3::start();
-    let machine = Machine::of_files(&s3, "upload: {part_size: 5MiB, concurrency: 1}");
-    fill(&machine.data());
-    // Dies when the fourth part would be sent, and again without the data having changed.
-    machine.crash("backup-part-4", &["backup", "create"]);
-    machine.run(&["backup", "create"]).exits(0).says("an interrupted run had sent");
-    machine.run(&["backup", "verify"]).exits(0);
-    let before = image(&machine.data());
-    lose(&machine);
-    machine.run(&["backup", "restore"]).exits(0);
-    assert_eq!(image(&machine.data()), before);
-}
-
-#[test]
 fn damage_is_told_and_never_restored() {
     let s3 = S3::start();
     let machine = Machine::of_files(&s3, "");

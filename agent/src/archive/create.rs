@@ -31,8 +31,8 @@ use super::write::{self, Written};
 
 /// The data object's name, without what compression adds.
 const DATA: &str = "data-0";
-/// The index object's name.
-const INDEX: &str = "index-0";
+/// The index object's name, without its number.
+const INDEX: &str = "index-";
 
 /// Batches of entries of the parent's index that are read ahead.
 const AHEAD: usize = 4;
@@ -116,7 +116,8 @@ pub async fn archive(request: Request) -> Result<Archived, ArchiveError> {
 
     let (steps_out, steps) = sync_channel(2 * cores());
     let (placed_out, placed) = sync_channel(2 * cores());
-    let (index, data) = (writer(&request, INDEX, &handle), writer(&request, &data_key, &handle));
+    let index = ObjectWriter::new(free_index(&request).await?, handle.clone());
+    let data = ObjectWriter::new(destination(&request, &data_key), handle.clone());
     let parent = request.parent.as_ref().map(|p| parent(&request, p));
     let assembler = Assembler::new(pool.clone(), placed_out, is_base);
 
@@ -176,14 +177,28 @@ fn data_key(is_base: bool, algorithm: Algorithm) -> String {
     format!("{DATA}{tar}{}", algorithm.suffix())
 }
 
-fn writer(request: &Request, name: &str, handle: &Handle) -> ObjectWriter {
-    let to = Destination {
+/// Where the index goes. An interrupted run may have completed its own, which tells of the same chunks in other words:
+/// by then a file has another ctime, or counts as settled. So that the data need not be another for it, the index gets
+/// the next name.
+async fn free_index(request: &Request) -> Result<Destination, StoreError> {
+    let mut number = 0;
+    loop {
+        let to = destination(request, &format!("{INDEX}{number}"));
+        let may_stand = to.resume.as_ref().is_some_and(|r| r.parts(&to.key).is_some());
+        if !may_stand || !to.stands().await? {
+            return Ok(to);
+        }
+        number += 1;
+    }
+}
+
+fn destination(request: &Request, name: &str) -> Destination {
+    Destination {
         store: Arc::clone(&request.store),
         key: format!("backups/{}/{name}", request.id),
         settings: request.upload,
         resume: request.resume.clone(),
-    };
-    ObjectWriter::new(to, handle.clone())
+    }
 }
 
 /// Begins to read the parent's index.

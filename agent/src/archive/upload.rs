@@ -3,23 +3,31 @@
 //! Promises: the object appears whole or not at all; its size and checksum are compared with the store's before
 //! [`ObjectWriter::finish`] returns. Memory: the parts under way, together no more than `part_size` times `concurrency`, and one more.
 //!
-//! A crash leaves an upload that nothing names. With a [`Resume`] its token is remembered on this machine, and the next run
-//! compares what has arrived with what it would send: equal parts are not sent again. Nothing else of a crashed run is believed.
+//! A crash leaves an upload that nothing names, or an object. With a [`Resume`] the next run knows of it and compares
+//! what has arrived with what it would send: equal parts are not sent again. Nothing else of a crashed run is believed.
+//!
+//! Fails with [`StoreError::AlreadyExists`] where another object stands at the key, and where an object that a crashed
+//! run completed is another one than this run makes: at the first part that differs, with nothing sent.
 
-use std::collections::HashMap;
+mod pace;
+mod resume;
+
 use std::io;
+use std::slice;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use perennial_shared::settings::UploadSettings;
-use perennial_shared::store::{Meta, Part, Store, StoreError, Upload, crc64nvme};
+use perennial_shared::store::{Meta, Part, Store, StoreError, crc64nvme};
 use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::create::ArchiveError;
+use pace::Pace;
+pub use resume::Resume;
+use resume::Way;
 
 /// S3's limit, and so everybody's.
 const MOST_PARTS: u32 = 10_000;
@@ -51,14 +59,6 @@ pub struct Stored {
     pub resumed: u64,
 }
 
-/// Remembers an upload across a crash.
-pub trait Resume: Send {
-    /// Token of the upload of `key` that an earlier run began.
-    fn token(&self, key: &str) -> Option<String>;
-    /// The upload of `key` was begun.
-    fn begun(&self, key: &str, token: &str) -> io::Result<()>;
-}
-
 /// Where an object goes, and how.
 #[derive(Clone)]
 pub struct Destination {
@@ -72,6 +72,17 @@ pub struct Destination {
     pub resume: Option<Arc<dyn Resume + Sync>>,
 }
 
+impl Destination {
+    /// Whether an object is there already.
+    pub(super) async fn stands(&self) -> Result<bool, StoreError> {
+        match self.store.head(&self.key).await {
+            Ok(_) => Ok(true),
+            Err(StoreError::NotFound { .. }) => Ok(false),
+            Err(unreadable) => Err(unreadable),
+        }
+    }
+}
+
 /// Takes an object's bytes in their order. For threads that may block.
 pub struct ObjectWriter {
     to: Destination,
@@ -83,8 +94,7 @@ pub struct ObjectWriter {
     part: Vec<Bytes>,
     part_size: u64,
     number: u32,
-    upload: Option<Arc<dyn Upload>>,
-    arrived: HashMap<u32, Part>,
+    way: Option<Way>,
     resumed: u64,
     sent: Vec<Part>,
     sending: JoinSet<Result<Part, StoreError>>,
@@ -103,8 +113,7 @@ impl ObjectWriter {
             part: vec![],
             part_size: 0,
             number: 0,
-            upload: None,
-            arrived: HashMap::new(),
+            way: None,
             resumed: 0,
             sent: vec![],
             sending: JoinSet::new(),
@@ -170,6 +179,13 @@ impl ObjectWriter {
     /// A small object goes in one request.
     fn put(&mut self) -> Result<Meta, ArchiveError> {
         let body = Bytes::from(self.part.concat());
+        let part =
+            Part { number: 1, size: body.len() as u64, crc64: crc64nvme(slice::from_ref(&body)), tag: String::new() };
+        if let Some(meta) = self.handle.block_on(resume::completed(&self.to, &part))? {
+            self.resumed = part.size;
+            return Ok(meta);
+        }
+        resume::completing(&self.to, &[part])?;
         let (store, key) = (&self.to.store, &self.to.key);
         let done = self.handle.block_on(async {
             self.pace.wait(body.len() as u64).await;
@@ -179,16 +195,22 @@ impl ObjectWriter {
         Ok(done?)
     }
 
+    /// What was sent becomes the object, or is the one that stands there.
     fn complete(&mut self) -> Result<Meta, ArchiveError> {
         if !self.part.is_empty() {
             self.send()?;
         }
-        let upload = self.begun()?;
         while let Some(sent) = self.handle.block_on(self.sending.join_next()) {
             self.sent.push(sent.map_err(io::Error::other)??);
         }
         self.sent.sort_by_key(|p| p.number);
-        Ok(self.handle.block_on(upload.complete(&self.sent))?)
+        let (store, key) = (Arc::clone(&self.to.store), self.to.key.clone());
+        if let Some(upload) = self.way()?.upload.clone() {
+            resume::completing(&self.to, &self.sent)?;
+            return Ok(self.handle.block_on(upload.complete(&self.sent))?);
+        }
+        let gone = || StoreError::unavailable(&key, store.location(), "it was there when the backup began and is gone");
+        Ok(self.handle.block_on(store.completed(&key, &self.sent))?.ok_or_else(gone)?)
     }
 
     /// Sends the part that is full.
@@ -198,18 +220,20 @@ impl ObjectWriter {
             let why = "it would have more than 10,000 parts: raise `upload.part_size` in the settings";
             return Err(StoreError::invalid(&self.to.key, self.to.store.location(), why).into());
         }
-        let upload = self.begun()?;
         let (number, size) = (self.number, std::mem::take(&mut self.part_size));
         let (offset, body) = (self.passed_on, std::mem::take(&mut self.part));
         self.passed_on += size;
-        if let Some(there) = self.arrived.remove(&number)
-            && there.size == size
-            && there.crc64 == crc64nvme(&body)
-        {
+        let way = self.way()?;
+        let (there, upload) = (way.arrived.remove(&number), way.upload.clone());
+        if let Some(there) = there.filter(|there| there.size == size && there.crc64 == crc64nvme(&body)) {
             self.resumed += size;
             self.sent.push(there);
             return Ok(());
         }
+        let Some(upload) = upload else {
+            let why = format!("an earlier run completed it, and part {number} is another now");
+            return Err(StoreError::already_exists(&self.to.key, self.to.store.location(), why).into());
+        };
         self.collect()?;
         crate::failpoint::reach(&format!("backup-part-{number}"));
         let permits = u32::try_from(size.div_ceil(MIB).min(in_flight(&self.to.settings) / MIB)).unwrap_or(1).max(1);
@@ -238,64 +262,13 @@ impl ObjectWriter {
         Ok(())
     }
 
-    /// The upload: taken up again where an earlier run began one, else begun.
-    fn begun(&mut self) -> Result<Arc<dyn Upload>, ArchiveError> {
-        if let Some(upload) = &self.upload {
-            return Ok(Arc::clone(upload));
-        }
-        let token = self.to.resume.as_ref().and_then(|r| r.token(&self.to.key));
-        let upload = self.handle.block_on(open(&*self.to.store, &self.to.key, token.as_deref()))?;
-        let upload: Arc<dyn Upload> = match upload {
-            (upload, arrived) if !arrived.is_empty() => {
-                self.arrived = arrived.into_iter().map(|p| (p.number, p)).collect();
-                upload
-            }
-            (upload, _) => upload,
+    /// Asked for only when there is something to send: most indexes are one request.
+    fn way(&mut self) -> Result<&mut Way, ArchiveError> {
+        let way = match self.way.take() {
+            Some(way) => way,
+            None => self.handle.block_on(resume::find(&self.to))?,
         };
-        if let (Some(resume), Some(token)) = (&self.to.resume, upload.token()) {
-            resume.begun(&self.to.key, &token)?;
-        }
-        self.upload = Some(Arc::clone(&upload));
-        Ok(upload)
-    }
-}
-
-async fn open(store: &dyn Store, key: &str, token: Option<&str>) -> Result<(Arc<dyn Upload>, Vec<Part>), StoreError> {
-    if let Some(token) = token
-        && let Some(upload) = store.resume(key, token).await?
-    {
-        let arrived = upload.arrived().await?;
-        return Ok((Arc::from(upload), arrived));
-    }
-    Ok((Arc::from(store.upload(key).await?), vec![]))
-}
-
-/// Keeps to a number of bytes a second.
-struct Pace {
-    rate: Option<u64>,
-    next: Instant,
-}
-
-impl Pace {
-    fn new(rate: Option<u64>) -> Self {
-        Self { rate, next: Instant::now() }
-    }
-
-    /// Waits until `size` more bytes may go.
-    async fn wait(&mut self, size: u64) {
-        if let Some(begin) = self.begin(size, Instant::now()) {
-            tokio::time::sleep_until(begin.into()).await;
-        }
-    }
-
-    /// When `size` more bytes may go that are ready `now`. Time in which nothing was ready is not made up for.
-    fn begin(&mut self, size: u64, now: Instant) -> Option<Instant> {
-        let rate = self.rate.filter(|r| *r > 0)?;
-        let begin = self.next.max(now);
-        #[allow(clippy::cast_precision_loss)] // a second more or less in a petabyte
-        let takes = Duration::from_secs_f64(size as f64 / rate as f64);
-        self.next = begin + takes;
-        Some(begin)
+        Ok(self.way.insert(way))
     }
 }
 
@@ -314,19 +287,5 @@ mod tests {
             sum > 100 << 30
         });
         assert!(largest < Some(100 * MIB), "{largest:?}");
-    }
-
-    #[test]
-    fn a_bandwidth_is_kept_to_and_lost_time_is_not_made_up_for() {
-        let mut pace = Pace::new(Some(4 * MIB));
-        let start = pace.next;
-        let at = |seconds: u64| start + Duration::from_secs(seconds);
-        // Each part goes when those before it had their time, however early it is ready.
-        for (size, ready, goes) in [(8, 0, 0), (8, 0, 2), (4, 1, 4), (0, 1, 5), (4, 100, 100), (4, 100, 101)] {
-            assert_eq!(pace.begin(size * MIB, at(ready)), Some(at(goes)), "{size} MiB, ready after {ready} s");
-        }
-        for none in [None, Some(0)] {
-            assert_eq!(Pace::new(none).begin(MIB, start), None);
-        }
     }
 }

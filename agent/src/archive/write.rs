@@ -66,6 +66,7 @@ pub(super) fn run(
         }
     }
     let data = data.finish()?;
+    crate::failpoint::reach("backup-data-stored");
     let (root, pages) = builder.finish()?;
     let index = pages.writer.finish()?;
     Ok(Written { root, index, data })

@@ -1,9 +1,10 @@
 //! A backup that Perennial makes itself of the files that the engine gives.
 //!
-//! Promises: published only when every object is in the store with the size and checksum that was sent, and, for an increment, when
-//! every object of its chain is there. A crash leaves objects that no manifest names; within a day the next run takes up what
-//! it had uploaded, under the same id, and a part is believed to have arrived only when the store's checksum of it is that of the
-//! part that would be sent now.
+//! Promises: published only when every object is in the store with the size and checksum that was sent, and, for an
+//! increment, when every object of its chain is there. A crash leaves objects that no manifest names; within a day the
+//! next run takes up what it had uploaded, under the same id, and a part or object is believed to have arrived only
+//! when the store's checksum of it is that of what would be sent now. An object that is complete and would be another
+//! one now ends that, and a new id begins.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -271,9 +272,9 @@ impl Work<'_> {
             let id = uploads.backup_id().clone();
             failpoint::reach("backup-archiving");
             match self.once(id, source.clone(), parent.as_ref(), key.as_ref(), &uploads).await {
-                // The interrupted run had finished an object that would be another one now.
+                // The interrupted run had completed an object that would be another one now.
                 Err(ArchiveError::Store(StoreError::AlreadyExists { .. })) if uploads.taken_up() => {
-                    uploads = Uploads::begin(&state, BackupId::new(Timestamp::now(), generation), parent_id.as_ref())?;
+                    uploads = uploads.begin_again(&state, self.context.repository.store(), generation).await?;
                 }
                 result => break result?,
             }

@@ -1,7 +1,8 @@
 //! `uploads.json`: the uploads of the backup that is being made, so that an interrupted one is taken up again.
 //!
-//! It says only where to look. What has arrived is what the store says, and is compared with what would be sent; a record that is
-//! stale, damaged or of another chain is dropped, together with its uploads.
+//! It says only where to look, and when it is no use to go on: what has arrived or stands there is what the store says,
+//! and is compared with what would be sent. A record that is stale, damaged or of another chain is dropped, together
+//! with its uploads.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +14,7 @@ use std::sync::Mutex;
 use jiff::{SignedDuration, Timestamp};
 use perennial_shared::encryption::KeyId;
 use perennial_shared::id::{BackupId, Generation};
-use perennial_shared::store::Store;
+use perennial_shared::store::{Part, Store};
 use serde::{Deserialize, Serialize};
 
 use super::State;
@@ -32,6 +33,9 @@ struct Record {
     #[serde(default)]
     key_id: Option<KeyId>,
     uploads: BTreeMap<String, String>,
+    /// Objects that were about to be completed, and their parts.
+    #[serde(default)]
+    completing: BTreeMap<String, Vec<Part>>,
 }
 
 /// The uploads of one backup.
@@ -69,15 +73,34 @@ impl Uploads {
 
     /// Those of a new backup.
     pub fn begin(state: &State, backup_id: BackupId, parent: Option<&BackupId>) -> Result<Self, Failure> {
-        let path = file(state);
         let record = Record {
-            backup_id: backup_id.clone(),
+            backup_id,
             parent: parent.cloned(),
             begun_at: Timestamp::now(),
             key_id: None,
             uploads: BTreeMap::new(),
+            completing: BTreeMap::new(),
         };
+        Self::of(state, record)
+    }
+
+    /// Those of a new backup in place of this one, which cannot become what it would have to be; with its data key.
+    pub async fn begin_again(&self, state: &State, store: &dyn Store, generation: Generation) -> Result<Self, Failure> {
+        let given_up = self.record.lock().map_err(|_| io::Error::other("a thread panicked"));
+        let given_up = given_up.map_err(|e| state.failed(&self.path, &e))?.clone();
+        drop_uploads(store, &given_up).await;
+        let now = Timestamp::now();
+        let (uploads, completing) = Default::default();
+        Self::of(
+            state,
+            Record { backup_id: BackupId::new(now, generation), begun_at: now, uploads, completing, ..given_up },
+        )
+    }
+
+    fn of(state: &State, record: Record) -> Result<Self, Failure> {
+        let path = file(state);
         write(&path, &record).map_err(|e| state.failed(&path, &e))?;
+        let backup_id = record.backup_id.clone();
         Ok(Self { path, record: Arc::new(Mutex::new(record)), backup_id, taken_up: false })
     }
 
@@ -121,6 +144,16 @@ impl Resume for Uploads {
     fn begun(&self, key: &str, token: &str) -> io::Result<()> {
         let mut record = self.record.lock().map_err(|_| io::Error::other("a thread panicked"))?;
         record.uploads.insert(key.to_owned(), token.to_owned());
+        write(&self.path, &record)
+    }
+
+    fn parts(&self, key: &str) -> Option<Vec<Part>> {
+        self.record.lock().ok()?.completing.get(key).cloned()
+    }
+
+    fn completing(&self, key: &str, parts: &[Part]) -> io::Result<()> {
+        let mut record = self.record.lock().map_err(|_| io::Error::other("a thread panicked"))?;
+        record.completing.insert(key.to_owned(), parts.to_vec());
         write(&self.path, &record)
     }
 }

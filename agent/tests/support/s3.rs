@@ -22,6 +22,9 @@ pub const SECRET_KEY: &str = "test-secret-key";
 /// The one bucket.
 pub const BUCKET: &str = "backups";
 
+/// Where it notes its requests.
+const REQUESTS: &str = "requests.log";
+
 /// A running S3 server with one bucket.
 #[derive(Debug)]
 pub struct S3 {
@@ -44,7 +47,8 @@ impl S3 {
 
     fn launch(folder: &Path, port: u16) -> Server {
         let mut command = Command::new(installed("versitygw"));
-        command.args(["--port", &format!("127.0.0.1:{port}"), "--quiet", "posix"]).arg(folder.join("data"));
+        command.args(["--port", &format!("127.0.0.1:{port}"), "--quiet", "--access-log"]).arg(folder.join(REQUESTS));
+        command.arg("posix").arg(folder.join("data"));
         command.env("ROOT_ACCESS_KEY", ACCESS_KEY).env("ROOT_SECRET_KEY", SECRET_KEY);
         Server::start(&mut command, &folder.join("s3.log"))
     }
@@ -60,6 +64,12 @@ impl S3 {
     /// What it wrote.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("s3.log")).unwrap_or_default()
+    }
+
+    /// What it was asked so far, a line each, as S3's own logs have them.
+    pub fn requests(&self) -> Vec<String> {
+        let log = std::fs::read_to_string(self.folder.path().join(REQUESTS)).expect("it notes its requests");
+        log.lines().map(str::to_owned).collect()
     }
 
     /// Host and port.

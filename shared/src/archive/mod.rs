@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! data-0.tar.zst   frames one after another; of a base they decompress to an ordinary tar file
-//! index-0          pages one after another: a tree whose leaves list files, and for large files their chunks
+//! index-0          pages one after another: a tree whose leaves list files, and for large files their chunks;
+//!                  index-1 and so on where an interrupted run had completed its own
 //! manifest.json    names both, and the tree's root
 //! ```
 //!
