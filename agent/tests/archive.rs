@@ -17,6 +17,7 @@ use perennial::archive::source::Source;
 use perennial_shared::archive::frame::{Algorithm, Compression};
 use perennial_shared::archive::objects::Objects;
 use perennial_shared::archive::path::RelPath;
+use perennial_shared::archive::tally::Tally;
 use perennial_shared::encryption::DataKey;
 use perennial_shared::id::{BackupId, Generation};
 use perennial_shared::manifest::Archive;
@@ -244,6 +245,7 @@ impl Case {
             because,
             files,
             data_bytes,
+            exact: true,
             disk_bytes,
             read_bytes,
             new_bytes,
@@ -258,6 +260,7 @@ impl Case {
         let request = restore::Request {
             objects: Objects::new(Arc::clone(&self.store), backup, self.key.clone()),
             root: backup.index.clone(),
+            tally: Tally::of(backup),
             staging: to.to_owned(),
             local: local.map(Path::to_owned),
             include: None,

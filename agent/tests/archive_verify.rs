@@ -141,6 +141,7 @@ fn manifest(id: &BackupId, archived: Archived, parent: Option<&Manifest>) -> Man
         because: String::new(),
         files: archived.files,
         data_bytes: archived.data_bytes,
+        exact: true,
         disk_bytes: Some(archived.disk_bytes),
         read_bytes: archived.read_bytes,
         new_bytes: archived.new_bytes,

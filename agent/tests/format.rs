@@ -13,6 +13,7 @@ use perennial_shared::archive::index::{self, Root};
 use perennial_shared::archive::objects::Objects;
 use perennial_shared::archive::page::{self, PageRef};
 use perennial_shared::archive::path::RelPath;
+use perennial_shared::archive::tally::Tally;
 use perennial_shared::id::BackupId;
 use perennial_shared::manifest::{Archive, ArchiveObject, Manifest};
 use perennial_shared::store::Store;
@@ -26,6 +27,7 @@ fn bring(store: Arc<dyn Store>, archive: &Archive, to: &Path) -> Result<(), Rest
     let request = restore::Request {
         objects: Objects::new(store, archive, None),
         root: archive.index.clone(),
+        tally: Tally::of(archive),
         staging: to.to_owned(),
         local: None,
         include: None,
@@ -75,7 +77,8 @@ fn file(size: u64, extents: Vec<Extent>) -> Kind {
     Kind::File(File { size, chunk_size: 16 << 10, identity, content: Content::Inline(extents) })
 }
 
-/// An archive whose index is one leaf with these entries, and whose data object is `data`.
+/// An archive whose index is one leaf with these entries, and whose data object is `data`. Its manifest says how much
+/// they are.
 fn hostile(entries: &[Entry], data: Vec<u8>) -> (Arc<dyn Store>, Archive) {
     let packed = page::pack(&entries).expect("packed");
     let id: BackupId = "20261121t153307z-g0001-015b10".parse().expect("an id");
@@ -95,12 +98,15 @@ fn hostile(entries: &[Entry], data: Vec<u8>) -> (Arc<dyn Store>, Archive) {
         store.create(&objects[1].full_key(), data.into()).await.expect("stored");
     });
     let (base, because) = (id, String::new());
+    let sizes = entries.iter().filter_map(|e| if let Kind::File(file) = &e.kind { Some(file.size) } else { None });
+    let (files, data_bytes) = (sizes.clone().count() as u64, sizes.sum());
     let archive = Archive {
         base,
         position: 0,
         because,
-        files: 0,
-        data_bytes: 0,
+        files,
+        data_bytes,
+        exact: true,
         disk_bytes: None,
         read_bytes: 0,
         new_bytes: 0,
@@ -161,6 +167,35 @@ fn hostile_entries_are_refused_and_nothing_is_written_outside() {
         let outside: Vec<_> = std::fs::read_dir(out.path().join("deep")).expect("read").flatten().collect();
         assert!(outside.iter().all(|e| e.file_name() == "inside"), "{what}");
         assert_eq!(std::fs::read_dir(out.path()).expect("read").count(), 1, "{what}");
+    }
+}
+
+/// Holes, and chunks that files share, need no room in an archive.
+#[test]
+fn more_than_the_manifest_says_is_refused_before_anything_is_written() {
+    let data = zstd::bulk::compress(&vec![0; 16 << 10], 1).expect("compressed");
+    let frame = FrameRef { object: 1, offset: 0, length: u32::try_from(data.len()).expect("small") };
+    let shared = || Extent::Stored { frame, at: 0, hashes: vec![ChunkHash::of(&[0; 16 << 10])] };
+    let copies = (b'a'..=b'z').map(|name| entry(&[name], file(16 << 10, vec![shared()])));
+    let copies: Vec<_> = std::iter::once(entry(b"", Kind::Folder)).chain(copies).collect();
+    let Kind::File(hole) = file(64 << 20, vec![Extent::Hole(64)]) else { unreachable!() };
+    let hole = Kind::File(File { chunk_size: 1 << 20, ..hole });
+    let sparse = vec![entry(b"", Kind::Folder), entry(b"f", hole)];
+    for (entries, bytes) in [(copies, 26 * (16 << 10)), (sparse, 64 << 20)] {
+        let (store, honest) = hostile(&entries, data.clone());
+        assert_eq!(honest.data_bytes, bytes);
+        let out = tempfile::tempdir().expect("a folder");
+        bring(Arc::clone(&store), &honest, &out.path().join("honest")).expect("restored");
+        let fewer_bytes = Archive { data_bytes: bytes - 1, ..honest.clone() };
+        let fewer_files = Archive { files: honest.files - 1, exact: false, ..honest.clone() };
+        for (archive, said) in [(fewer_bytes, bytes - 1), (fewer_files, bytes)] {
+            let to = out.path().join("hostile");
+            let error = bring(Arc::clone(&store), &archive, &to).expect_err("more than the manifest says");
+            assert!(matches!(&error, RestoreError::Read(e) if e.is_damage()), "{error}");
+            let (listed, said) = (format!("with {bytes} bytes"), format!("with {said}"));
+            assert!(error.to_string().contains(&listed) && error.to_string().contains(&said), "{error}");
+            assert!(!to.exists(), "nothing was written");
+        }
     }
 }
 

@@ -117,8 +117,12 @@ pub struct Archive {
     pub because: String,
     /// Regular files.
     pub files: u64,
-    /// Sum of their sizes, bytes.
+    /// Sum of their sizes, bytes, with holes.
     pub data_bytes: u64,
+    /// Whether both are those of the index, to the last file and byte. Earlier captures counted a small file as it was
+    /// met and not as it was read.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub exact: bool,
     /// What they take on a disk: their sizes without holes. Absent where it was not looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk_bytes: Option<u64>,

@@ -42,6 +42,10 @@ pub(super) enum Fact {
 /// What was assembled.
 #[derive(Debug, Default)]
 pub(super) struct Assembled {
+    /// Files that the index is told of.
+    pub(super) files: u64,
+    /// Sum of their sizes as it is told them.
+    pub(super) data_bytes: u64,
     pub(super) read_bytes: u64,
     pub(super) new_bytes: u64,
     pub(super) findings: Vec<String>,
@@ -189,6 +193,12 @@ impl Assembler {
 
     /// A fact waits until the frame that it may be about is on its way. One that is about none may as well come after it.
     fn tell(&mut self, fact: Fact) -> Result<(), ArchiveError> {
+        if let Fact::Entry(Entry { kind: Kind::File(file), .. }) | Fact::Begin(Entry { kind: Kind::File(file), .. }) =
+            &fact
+        {
+            self.done.files += 1;
+            self.done.data_bytes += file.size;
+        }
         self.waiting.push(fact);
         if self.frame.is_empty() && self.waiting.len() >= BATCH { self.cut() } else { Ok(()) }
     }

@@ -89,11 +89,11 @@ pub struct Archived {
     pub table: Vec<ArchiveObject>,
     /// Top of the index.
     pub root: Root,
-    /// Regular files.
+    /// Regular files in the index.
     pub files: u64,
-    /// Sum of their sizes.
+    /// Sum of their sizes there, which are those that were read.
     pub data_bytes: u64,
-    /// What they take on a disk: without holes.
+    /// What they take on a disk, as they were met: without holes.
     pub disk_bytes: u64,
     /// Bytes that were read.
     pub read_bytes: u64,
@@ -161,8 +161,8 @@ pub async fn archive(request: Request) -> Result<Archived, ArchiveError> {
         objects,
         table,
         root,
-        files: produced.files,
-        data_bytes: produced.bytes,
+        files: framed.files,
+        data_bytes: framed.data_bytes,
         disk_bytes: produced.disk_bytes,
         read_bytes: framed.read_bytes,
         new_bytes: framed.new_bytes,

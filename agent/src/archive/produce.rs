@@ -63,9 +63,9 @@ pub(super) struct FromParent {
 /// What was met on the way.
 #[derive(Debug, Default)]
 pub(super) struct Produced {
-    pub(super) files: u64,
-    pub(super) bytes: u64,
-    /// Without holes.
+    /// Of the files as they were met; some may have grown or gone before they were read.
+    bytes: u64,
+    /// The same without holes.
     pub(super) disk_bytes: u64,
     pub(super) findings: Vec<String>,
 }
@@ -120,7 +120,6 @@ impl Producer<'_> {
                 Met::File(path, metadata) => {
                     let before = self.before(&path)?;
                     let bytes = self.file(path, &metadata, before)?;
-                    produced.files += 1;
                     produced.bytes += bytes;
                     produced.disk_bytes += bytes.min(metadata.blocks() * BLOCK_ON_DISK);
                     self.passed.store(produced.bytes, Ordering::Relaxed);
@@ -174,7 +173,6 @@ impl Producer<'_> {
         while let Some(next) = self.ahead()?.map(|a| a.entry.path.clone()).filter(|p| p.is_below(folder)) {
             let Some(entry) = self.before(&next)? else { break };
             if let Kind::File(file) = &entry.kind {
-                produced.files += 1;
                 produced.bytes += file.size;
                 produced.disk_bytes += file.size;
                 self.passed.store(produced.bytes, Ordering::Relaxed);

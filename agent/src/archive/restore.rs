@@ -6,9 +6,10 @@
 //! blocking pool    decompresses, checks every chunk, writes                                                 write
 //! ```
 //!
-//! Promises: everything is written into a staging folder beside the target, every chunk is checked by its hash before it is
-//! written, and the target is touched only by [`swap`], after all of it is on the disk. A crash leaves the staging folder; the
-//! same restore begun again keeps the chunks in it that are right and fetches the rest.
+//! Promises: everything is written into a staging folder beside the target, every chunk is checked by its hash before
+//! it is written, and the target is touched only by [`swap`], after all of it is on the disk. An index that lists more
+//! than its manifest says is refused before anything is written. A crash leaves the staging folder; the same restore
+//! begun again keeps the chunks in it that are right and fetches the rest.
 
 mod plan;
 pub mod swap;
@@ -22,6 +23,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use globset::GlobSet;
 use perennial_shared::archive::index::Root;
 use perennial_shared::archive::objects::{Objects, ReadError};
+use perennial_shared::archive::tally::Tally;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -51,6 +53,8 @@ pub struct Request {
     pub objects: Objects,
     /// Top of the backup's index.
     pub root: Root,
+    /// What its files may add up to.
+    pub tally: Tally,
     /// A folder that is made, or was left by an interrupted restore of the same.
     pub staging: PathBuf,
     /// A folder whose chunks are taken where they are right.

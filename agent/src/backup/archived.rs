@@ -375,6 +375,7 @@ impl Work<'_> {
             because: because.clone(),
             files: archived.files,
             data_bytes: archived.data_bytes,
+            exact: true,
             disk_bytes: Some(archived.disk_bytes),
             read_bytes: archived.read_bytes,
             new_bytes: archived.new_bytes,

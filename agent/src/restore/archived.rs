@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use perennial_shared::archive::objects::Objects;
+use perennial_shared::archive::tally::Tally;
 use perennial_shared::manifest::{Archive, Manifest};
 
 use super::compare::{self, Compared};
@@ -341,6 +342,7 @@ impl Work<'_> {
         Ok(Request {
             objects,
             root: self.archive.index.clone(),
+            tally: Tally::of(self.archive),
             staging: self.staging.clone(),
             local: self.files.local().await,
             include: globs(&self.wish.include)?,

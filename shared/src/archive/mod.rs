@@ -26,4 +26,5 @@ pub mod page;
 pub mod path;
 pub mod plan;
 mod small;
+pub mod tally;
 pub mod tar;

@@ -25,6 +25,7 @@ use super::sha256::sha256_of;
 use super::structure::{Seen, Structure, send_all};
 use super::{Depth, Options};
 use crate::archive::objects::Objects;
+use crate::archive::tally::Tally;
 use crate::aws::chain;
 use crate::encryption::{DataKey, KeyId, KeyringError, keyring};
 use crate::manifest::{Archive, ArchiveObject, Manifest};
@@ -229,7 +230,8 @@ impl<'a> Chain<'a> {
         } else {
             let root = self.archive.index.clone();
             let sizes = self.archive.objects.iter().map(|o| o.size).collect();
-            tokio::spawn(Structure { objects, root, sizes, deadline, planner, out }.run())
+            let tally = Tally::of(self.archive);
+            tokio::spawn(Structure { objects, root, tally, sizes, deadline, planner, out }.run())
         };
         let (seen, data) = tokio::join!(reading, reader.run(shares, steps));
         let failed = |e: tokio::task::JoinError| Seen { ended: Some(e.to_string()), ..Seen::default() };

@@ -1,7 +1,8 @@
 //! The index of a backup made of archives, read from its first entry to its last, with the memory of a few pages.
 //!
-//! Every page is checked by its hash, every entry by the format's rules, and every frame that a file has a part in must lie within
-//! its object. What is to be read of the data comes out on the way.
+//! Every page is checked by its hash, every entry by the format's rules, and every frame that a file has a part in must
+//! lie within its object; and there may be no more files and bytes than the manifest says. What is to be read of the
+//! data comes out on the way.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,6 +17,7 @@ use crate::archive::index::Root;
 use crate::archive::objects::{Objects, ReadError};
 use crate::archive::path::RelPath;
 use crate::archive::plan::Wanted;
+use crate::archive::tally::Tally;
 
 /// Pages of a file's chunks that are read together.
 const PAGES: usize = 8;
@@ -26,6 +28,8 @@ const OVERHEAD: usize = 128 << 10;
 pub(super) struct Structure {
     pub(super) objects: Objects,
     pub(super) root: Root,
+    /// What the files may add up to.
+    pub(super) tally: Tally,
     /// Sizes of the objects.
     pub(super) sizes: Vec<u64>,
     pub(super) deadline: Option<Instant>,
@@ -74,6 +78,9 @@ impl Structure {
                 Err(doubt) => seen.end(doubt),
             },
         }
+        if let Some(why) = self.tally.excess() {
+            seen.damage(&self.objects.key(self.root.page.object), why);
+        }
         if !send_all(self.planner.finish(), &self.out).await {
             seen.complete = false;
         }
@@ -88,6 +95,7 @@ impl Structure {
             }
             let Entry { path, kind: Kind::File(file), .. } = entry else { continue };
             seen.files += 1;
+            self.tally.add(&file);
             self.file(path, &file, seen).await?;
         }
         Ok(())

@@ -1,4 +1,6 @@
 //! The planner: reads the index and says which chunks have to be fetched.
+//!
+//! It reads the index twice: files are written as they are planned, and none may be before all of them were added up.
 
 use std::io;
 use std::path::Path;
@@ -6,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use perennial_shared::archive::entry::{CHUNKS_IN_PAGE, Content, Entry, Extent, File, Kind};
+use perennial_shared::archive::objects::ReadError;
 use perennial_shared::archive::page::PageRef;
 use perennial_shared::archive::path::RelPath;
 use perennial_shared::archive::plan::{self, Step, Wanted};
@@ -54,6 +57,7 @@ impl Planner {
 
     /// Plans everything, and tells which folders were made.
     pub(super) fn run(mut self) -> Result<Vec<Folder>, RestoreError> {
+        self.add_up()?;
         let mut walk = self.request.objects.walk(&self.request.root);
         while let Some(entry) = self.handle.block_on(walk.next())? {
             if !self.entry(entry)? {
@@ -62,6 +66,21 @@ impl Planner {
         }
         self.flush();
         Ok(self.folders)
+    }
+
+    /// Refuses an index with more files or bytes than the manifest says.
+    fn add_up(&self) -> Result<(), RestoreError> {
+        let Request { objects, root, tally, .. } = &self.request;
+        let mut tally = *tally;
+        let mut walk = objects.walk(root);
+        while let Some(entry) = self.handle.block_on(walk.next())? {
+            let Kind::File(file) = &entry.kind else { continue };
+            tally.add(file);
+            if let Some(why) = tally.excess() {
+                return Err(ReadError::Damaged { key: objects.key(root.page.object), why }.into());
+            }
+        }
+        Ok(())
     }
 
     /// Whether anybody still wants the plan.
