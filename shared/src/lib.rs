@@ -19,13 +19,14 @@
 //! | [`secret`] | the engine's API key, from where the settings say |
 //! | [`function`] | what every Lambda function does at its start and edge |
 //! | [`aws`] | the few AWS calls the core makes, as small traits |
-//! | [`buffers`] | memory that is used again |
+//! | [`buffers`], [`blocks`] | memory that is used again, small and large |
 //!
 //! AWS SDK types stop in [`aws`] and [`store`]: the rest of the crate is ordinary data and decisions.
 
 pub mod alert;
 pub mod archive;
 pub mod aws;
+pub mod blocks;
 pub mod buffers;
 pub mod encryption;
 pub mod event;
