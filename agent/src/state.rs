@@ -3,6 +3,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `lock` | held by the one command that changes something; the system lets go of it when the process ends |
+//! | `backup.lock`, `final.lock`, `restore.lock` | held by the one run of its kind, also while it no longer changes anything here |
 //! | `restore.json` | the last restore: which backup, and how far it came |
 //! | `capture.json` | what the engine wants to know of the last capture that was published |
 //! | `uploads.json` | the uploads of a backup that is being made |
@@ -18,7 +19,7 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use perennial_shared::id::BackupId;
+use perennial_shared::id::{BackupId, RunKind};
 use rustix::fs::{FlockOperation, flock};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -86,7 +87,16 @@ impl State {
 
     /// Takes the lock, waiting at most `patience` for another command of this target; `waiting` is called before each look.
     pub async fn lock(&self, patience: Duration, waiting: impl Fn()) -> Result<Lock, Failure> {
-        let path = self.folder.join("lock");
+        self.hold("lock", patience, waiting).await
+    }
+
+    /// Takes the lock of the runs of one kind, in the same way: one that is delivered twice is done once.
+    pub async fn lock_runs(&self, kind: RunKind, patience: Duration, waiting: impl Fn()) -> Result<Lock, Failure> {
+        self.hold(&format!("{}.lock", kind.word()), patience, waiting).await
+    }
+
+    async fn hold(&self, name: &str, patience: Duration, waiting: impl Fn()) -> Result<Lock, Failure> {
+        let path = self.folder.join(name);
         let file =
             File::options().create(true).truncate(false).write(true).open(&path).map_err(|e| self.failed(&path, &e))?;
         let begun = Instant::now();
@@ -179,7 +189,13 @@ mod tests {
         let second = state.lock(Duration::ZERO, || ()).await.expect_err("held");
         assert_eq!(second.code, "AlreadyRunning");
         drop(first);
-        state.lock(Duration::ZERO, || ()).await.expect("free again");
+        let again = state.lock(Duration::ZERO, || ()).await.expect("free again");
+        let copying = state.lock_runs(RunKind::Backup, Duration::ZERO, || ()).await.expect("another lock");
+        drop(again);
+        state.lock(Duration::ZERO, || ()).await.expect("no run holds this one");
+        state.lock_runs(RunKind::Backup, Duration::ZERO, || ()).await.expect_err("held");
+        state.lock_runs(RunKind::Final, Duration::ZERO, || ()).await.expect("another kind");
+        drop(copying);
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod support;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use perennial_shared::id::{BackupId, Generation};
@@ -237,6 +238,36 @@ async fn the_final_backup_is_copied_with_its_successor_s_first() {
     lose(&machine);
     machine.run(&["backup", "restore", "--id", last.as_str()]).exits(0).says("restored from file://");
     assert_eq!(image(&machine.data()), before);
+}
+
+#[tokio::test]
+async fn the_final_backup_does_not_wait_for_copies() {
+    const ME: &str = "i-0123456789abcdef0";
+    let s3 = S3::start();
+    let replica = tempfile::tempdir().expect("a folder");
+    let machine = Machine::of_files(&s3, "auto_scaling: {group: docs}").with("PERENNIAL_INSTANCE_ID", ME);
+    let repository = Repository::new(s3.repository(PREFIX).shared_store(), Engine::Files);
+    fill(&machine.data());
+    machine.run(&["backup", "create"]).exits(0);
+    let newest = async || repository.pointer().await.expect("read").backup_id().cloned();
+    let base = newest().await;
+
+    // The base takes minutes to be copied.
+    let settings = std::fs::read_to_string(machine.settings()).expect("read");
+    let slow = format!("{settings}replicas: ['file://{}']\nupload: {{bandwidth: 64KiB}}\n", replica.path().display());
+    std::fs::write(machine.settings(), slow).expect("written");
+    claim(&repository, "backup-20261121t105500z", ME).await;
+    let mut copying = machine.spawn(&["run", "backup-20261121t105500z"]);
+    while newest().await == base {
+        assert_eq!(copying.try_wait().expect("asked"), None, "it ended without a backup");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    std::fs::write(machine.settings(), settings).expect("written");
+    claim(&repository, "final-i-1-1", ME).await;
+    machine.run(&["run", "final-i-1-1"]).exits(0);
+    assert_eq!(copying.try_wait().expect("asked"), None, "it still copies");
+    copying.kill().expect("killed");
+    copying.wait().expect("ended");
 }
 
 /// A target with a few small files and this many replicas, which are in one folder under `0`, `1` and so on.

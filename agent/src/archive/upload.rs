@@ -176,6 +176,17 @@ impl ObjectWriter {
         }))
     }
 
+    /// Gives the object up. What was sent of it is removed, as far as the store takes that; else its rule for unfinished uploads does it.
+    pub fn abandon(mut self) {
+        let upload = self.way.and_then(|way| way.upload);
+        self.handle.block_on(async {
+            self.sending.shutdown().await;
+            if let Some(upload) = upload {
+                let _ = upload.abort().await;
+            }
+        });
+    }
+
     /// A small object goes in one request.
     fn put(&mut self) -> Result<Meta, ArchiveError> {
         let body = Bytes::from(self.part.concat());

@@ -27,10 +27,12 @@ pub struct Asked {
 
 /// Takes a backup now and publishes it.
 pub async fn run(context: &Context, asked: Asked, watch: &dyn Watch) -> Result<Outcome, Failure> {
-    let _lock = context.state()?.lock(Duration::ZERO, || ()).await?;
+    let lock = context.state()?.lock(Duration::ZERO, || ()).await?;
     let Asked { kind, reread } = asked;
     let wish = Wish { reason: Reason::Manual, instance: context.instance().await?, generation: None, kind, reread };
     let made = backup::create(context, &wish, watch).await?;
+    // Nobody has to wait for copies.
+    drop(lock);
     let copied = replicate::everywhere(context, &made.manifest.backup_id, None, watch).await?;
     let manifest = &made.manifest;
     let mut text = format!("{}\n{}\n", manifest.backup_id, held(manifest, made.manifest.held()));

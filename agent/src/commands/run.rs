@@ -32,8 +32,7 @@ const READY: Duration = Duration::from_secs(600);
 /// A result that cannot be stored is tried to be stored for so long: without it the work was for nothing.
 const STORING: Duration = Duration::from_secs(300);
 const STORING_PAUSE: Duration = Duration::from_secs(5);
-/// The part of `backup.timeout` after which a run copies no further backup to a replica: it is ended when all of the time is gone, and
-/// the final backup of its instance waits for it.
+/// The part of `backup.timeout` after which a run copies no further backup to a replica: it is ended when all of the time is gone.
 const COPYING: u32 = 2;
 
 /// What was done.
@@ -59,17 +58,25 @@ pub async fn run(context: &Context, run: &RunId, watch: &dyn Watch) -> Result<Ou
         RunKind::Restore => context.target.restore.timeout,
         RunKind::Final | RunKind::Backup => context.target.backup.timeout,
     };
-    let state = context.state()?;
-    let _lock =
-        state.lock(patience, || watch.see(&Progress::stage("waiting for another command on this machine"))).await?;
+    let (state, waiting) =
+        (context.state()?, || watch.see(&Progress::stage("waiting for another command on this machine")));
+    let _run = state.lock_runs(run.kind(), patience, waiting).await?;
     // Whoever held the lock may have done this very run.
     if let Some(result) = context.repository.result_of(run).await? {
         return outcome(&result);
     }
+    let copying_until = Instant::now() + context.target.backup.timeout / COPYING;
+    let lock = state.lock(patience, waiting).await?;
     let done = match run.kind() {
         RunKind::Restore => restore_run(context, &claim, &watch).await,
         RunKind::Final => backup_run(context, &claim, Reason::Final, &watch).await,
         RunKind::Backup => backup_run(context, &claim, Reason::Scheduled, &watch).await,
+    };
+    // The final backup of an instance does not wait for copies of an earlier one.
+    drop(lock);
+    let done = match done {
+        Ok(done) if run.kind() == RunKind::Backup => copied(context, done, copying_until, &watch).await,
+        done => done,
     };
     crate::failpoint::reach("run-done");
     let result = result_of(run, started_at, done, &claim);
@@ -126,14 +133,11 @@ async fn backup_run(context: &Context, claim: &Claim, reason: Reason, watch: &dy
     let generation = claim.pointer_version.is_some().then_some(claim.generation);
     let kind = backup::chain::Kind::Auto;
     let wish = backup::Wish { reason, instance: Some(claim.instance.clone()), generation, kind, reread: false };
-    let until = Instant::now() + context.target.backup.timeout / COPYING;
     let mut made = backup::create(context, &wish, watch).await?;
     if reason == Reason::Final {
         // The group waits for it.
         let note = "not copied to the replicas yet: the next scheduled backup brings it along";
         made.findings.extend(context.target.replicas.first().map(|_| note.to_owned()));
-    } else {
-        made.findings.extend(replicate::everywhere(context, &made.manifest.backup_id, Some(until), watch).await?);
     }
     Ok(Done {
         objects: made.manifest.held(),
@@ -141,6 +145,14 @@ async fn backup_run(context: &Context, claim: &Claim, reason: Reason, watch: &dy
         backup_id: Some(made.manifest.backup_id),
         findings: made.findings,
     })
+}
+
+/// The backup in the replicas, too, with what they lack.
+async fn copied(context: &Context, mut done: Done, until: Instant, watch: &dyn Watch) -> Result<Done, Failure> {
+    if let Some(id) = &done.backup_id {
+        done.findings.extend(replicate::everywhere(context, id, Some(until), watch).await?);
+    }
+    Ok(done)
 }
 
 async fn restore_run(context: &Context, claim: &Claim, watch: &dyn Watch) -> Result<Done, Failure> {

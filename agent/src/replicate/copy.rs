@@ -14,7 +14,7 @@ use perennial_shared::manifest::{ArchiveObject, Manifest, ObjectEntry};
 use perennial_shared::pointer::PointerState;
 use perennial_shared::repository::{Repository, RepositoryError};
 use perennial_shared::resolve::{Sizes, missing, sizes};
-use perennial_shared::store::{Meta, StoreError};
+use perennial_shared::store::{Meta, Reader, StoreError};
 use tokio::io::AsyncReadExt;
 use tokio::runtime::Handle;
 
@@ -125,24 +125,39 @@ async fn object(from: &Context, to: &Context, needed: Needed) -> Result<(), Copy
     let (handle, location) = (Handle::current(), from.repository.location());
     let copying = tokio::task::spawn_blocking(move || {
         let mut writer = ObjectWriter::new(destination, handle.clone());
-        loop {
-            let mut piece = vec![0; PIECE];
-            let read = handle.block_on(reader.read(&mut piece));
-            let read = read.map_err(|e| unread(StoreError::from_read(e, &needed.key, location.clone()).into()))?;
-            if read == 0 {
-                break;
+        match pour(&mut reader, &mut writer, &handle, &needed, &location) {
+            Ok(()) => Ok(writer.finish().map(|_| ()).map_err(Failure::from)?),
+            Err(e) => {
+                writer.abandon();
+                Err(e)
             }
-            piece.truncate(read);
-            writer.append(Bytes::from(piece)).map_err(Failure::from)?;
         }
-        if writer.position() != needed.size || writer.sha256() != needed.sha256 {
-            let what = format!("{} in {location} is not what its manifest says; it was not copied", needed.key);
-            return Err(damaged(what));
-        }
-        writer.finish().map_err(Failure::from)?;
-        Ok(())
     });
     copying.await.map_err(|e| Failure::new(Exit::Failed, "Interrupted", e.to_string()))?
+}
+
+/// All of an object, which must be what its manifest says.
+fn pour(
+    reader: &mut Reader,
+    writer: &mut ObjectWriter,
+    handle: &Handle,
+    needed: &Needed,
+    location: &str,
+) -> Result<(), CopyError> {
+    loop {
+        let mut piece = vec![0; PIECE];
+        let read = handle.block_on(reader.read(&mut piece));
+        let read = read.map_err(|e| unread(StoreError::from_read(e, &needed.key, location).into()))?;
+        if read == 0 {
+            break;
+        }
+        piece.truncate(read);
+        writer.append(Bytes::from(piece)).map_err(Failure::from)?;
+    }
+    if writer.position() == needed.size && writer.sha256() == needed.sha256 {
+        return Ok(());
+    }
+    Err(damaged(format!("{} in {location} is not what its manifest says; it was not copied", needed.key)))
 }
 
 async fn key(from: &Context, to: &Context, manifest: &Manifest) -> Result<(), CopyError> {

@@ -31,12 +31,15 @@ fn repository() -> (Context, tempfile::TempDir) {
 
 /// Puts a backup of two objects, made in this second, into the repository.
 async fn made(context: &Context, second: i64) -> Manifest {
+    made_of(context, second, &[("chunk-1", b"data"), ("chunk-2", b"more")]).await
+}
+
+async fn made_of(context: &Context, second: i64, objects: &[(&str, &[u8])]) -> Manifest {
     let at = Timestamp::from_second(1_800_000_000 + second).expect("in range");
-    let objects: [(&str, &[u8]); 2] = [("chunk-1", b"data"), ("chunk-2", b"more")];
-    let manifest = example(&BackupId::new(at, Generation(1)), &objects);
+    let manifest = example(&BackupId::new(at, Generation(1)), objects);
     let prefix = Repository::backup_prefix(&manifest.backup_id);
     for (key, body) in objects {
-        let stored = context.repository.store().create(&format!("{prefix}{key}"), Bytes::from_static(body)).await;
+        let stored = context.repository.store().create(&format!("{prefix}{key}"), Bytes::copy_from_slice(body)).await;
         stored.expect("stored");
     }
     context.repository.create_manifest(&manifest).await.expect("stored");
@@ -107,6 +110,24 @@ async fn what_a_backup_is_at_fault_for_is_told_from_what_a_repository_is() {
     std::fs::rename(kept.path().join("away"), folder.path()).expect("moved");
     std::fs::remove_dir_all(kept.path().join("backups")).expect("removed");
     assert!(matches!(copied().await, copy::CopyError::Backup(e) if e.code == "NotInRepository"));
+}
+
+/// Files below a folder, at any depth.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let below = |path: PathBuf| if path.is_dir() { files(&path) } else { vec![path] };
+    std::fs::read_dir(folder).expect("read").flat_map(|entry| below(entry.expect("read").path())).collect()
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_an_object_that_turned_out_damaged_on_the_way() {
+    let ((first, kept), (replica, folder)) = (repository(), repository());
+    let large = vec![7; 3 * usize::try_from(first.target.upload.part_size).expect("in memory")];
+    let id = made_of(&first, 0, &[("chunk-1", &large)]).await.backup_id;
+    let object = kept.path().join(Repository::backup_prefix(&id)).join("chunk-1");
+    std::fs::write(&object, vec![8; large.len()]).expect("damaged");
+    let error = copy::backup(&first, &replica, &id, &Nobody).await.expect_err("damaged");
+    assert!(matches!(error, copy::CopyError::Backup(_)), "{error:?}");
+    assert_eq!(files(folder.path()), Vec::<PathBuf>::new(), "parts had been sent");
 }
 
 #[tokio::test]
