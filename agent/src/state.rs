@@ -3,7 +3,8 @@
 //! | file | holds |
 //! |---|---|
 //! | `lock` | held by the one command that changes something; the system lets go of it when the process ends |
-//! | `backup.lock`, `final.lock`, `restore.lock` | held by the one run of its kind, also while it no longer changes anything here |
+//! | `<run>.lock` | held by whoever does that run, also while it no longer changes anything here; removed when it is done |
+//! | `last-restore-run.json` | when the last restore was claimed that ended well: an older claim is overtaken |
 //! | `restore.json` | the last restore: which backup, and how far it came |
 //! | `capture.json` | what the engine wants to know of the last capture that was published |
 //! | `uploads.json` | the uploads of a backup that is being made |
@@ -19,7 +20,8 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use perennial_shared::id::{BackupId, RunKind};
+use jiff::Timestamp;
+use perennial_shared::id::{BackupId, RunId};
 use rustix::fs::{FlockOperation, flock};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -90,9 +92,25 @@ impl State {
         self.hold("lock", patience, waiting).await
     }
 
-    /// Takes the lock of the runs of one kind, in the same way: one that is delivered twice is done once.
-    pub async fn lock_runs(&self, kind: RunKind, patience: Duration, waiting: impl Fn()) -> Result<Lock, Failure> {
-        self.hold(&format!("{}.lock", kind.word()), patience, waiting).await
+    /// Takes the lock of one run, in the same way: one that is delivered twice is done once.
+    pub async fn lock_run(&self, run: &RunId, patience: Duration, waiting: impl Fn()) -> Result<Lock, Failure> {
+        self.hold(&format!("{run}.lock"), patience, waiting).await
+    }
+
+    /// Removes the lock file of a run that has its result: whoever still waits for it finds that.
+    pub fn forget_run(&self, run: &RunId) {
+        // A file that stays is of no harm.
+        let _ = std::fs::remove_file(self.folder.join(format!("{run}.lock")));
+    }
+
+    /// When the last restore run was claimed that ended well; `None` when there was none.
+    pub fn last_restore_run(&self) -> Result<Option<Timestamp>, Failure> {
+        self.read("last-restore-run.json", "look which backup is in the engine")
+    }
+
+    /// Remembers a restore run that ended well.
+    pub fn remember_restore_run(&self, claimed_at: Timestamp) -> Result<(), Failure> {
+        self.write("last-restore-run.json", &claimed_at)
     }
 
     async fn hold(&self, name: &str, patience: Duration, waiting: impl Fn()) -> Result<Lock, Failure> {
@@ -190,11 +208,13 @@ mod tests {
         assert_eq!(second.code, "AlreadyRunning");
         drop(first);
         let again = state.lock(Duration::ZERO, || ()).await.expect("free again");
-        let copying = state.lock_runs(RunKind::Backup, Duration::ZERO, || ()).await.expect("another lock");
+        let (one, two): (RunId, RunId) =
+            ("backup-20261121t105500z".parse().expect("a run"), "final-i-1-1".parse().expect("a run"));
+        let copying = state.lock_run(&one, Duration::ZERO, || ()).await.expect("another lock");
         drop(again);
         state.lock(Duration::ZERO, || ()).await.expect("no run holds this one");
-        state.lock_runs(RunKind::Backup, Duration::ZERO, || ()).await.expect_err("held");
-        state.lock_runs(RunKind::Final, Duration::ZERO, || ()).await.expect("another kind");
+        state.lock_run(&one, Duration::ZERO, || ()).await.expect_err("held");
+        state.lock_run(&two, Duration::ZERO, || ()).await.expect("another run");
         drop(copying);
     }
 

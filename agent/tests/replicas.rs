@@ -4,6 +4,7 @@ mod support;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -12,6 +13,7 @@ use perennial_shared::pointer::nonce;
 use perennial_shared::repository::{Claimed, Repository};
 use perennial_shared::run::Claim;
 use perennial_shared::settings::Engine;
+use perennial_shared::store::folder::FolderStore;
 use serde_json::Value;
 use support::cli::{Machine, PREFIX};
 use support::folder::{fill, flip, image, lose, overwrite};
@@ -193,12 +195,16 @@ fn what_was_rotated_in_both_repositories_is_copied_and_restored_on() {
 
 /// Begins what a function asks an instance for.
 async fn claim(repository: &Repository, run: &str, instance: &str) {
+    claim_restore(repository, run, instance, None).await;
+}
+
+async fn claim_restore(repository: &Repository, run: &str, instance: &str, backup_id: Option<BackupId>) {
     let pointer = repository.pointer().await.expect("read");
     let claim = Claim {
         run: run.parse().expect("a run"),
         target: "docs".into(),
         instance: instance.into(),
-        backup_id: None,
+        backup_id,
         pointer_version: pointer.version().map(ToString::to_string),
         generation: pointer.pointer().map(|p| p.generation).unwrap_or_default(),
         replace: false,
@@ -268,6 +274,30 @@ async fn the_final_backup_does_not_wait_for_copies() {
     assert_eq!(copying.try_wait().expect("asked"), None, "it still copies");
     copying.kill().expect("killed");
     copying.wait().expect("ended");
+}
+
+/// The repository was away, a replica stood in, and when it came back the restore was claimed there again.
+#[tokio::test]
+async fn a_restore_that_was_overtaken_by_a_later_one_changes_nothing() {
+    const ME: &str = "i-0123456789abcdef0";
+    let s3 = S3::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let replica = folder.path().display();
+    let more = format!("replicas: ['file://{replica}']\nauto_scaling: {{group: docs}}");
+    let machine = Machine::of_files(&s3, &more).with("PERENNIAL_INSTANCE_ID", ME);
+    let repository = Repository::new(s3.repository(PREFIX).shared_store(), Engine::Files);
+    let there = Repository::new(Arc::new(FolderStore::at(folder.path())), Engine::Files);
+    fill(&machine.data());
+    machine.run(&["backup", "create"]).exits(0).says("copied to");
+    let id = repository.pointer().await.expect("read").backup_id().cloned();
+    claim_restore(&there, "restore-i-1-2", ME, id.clone()).await;
+    lose(&machine);
+    claim_restore(&repository, "restore-i-1-1", ME, id).await;
+    machine.run(&["run", "restore-i-1-1"]).exits(0);
+    overwrite(&machine.data().join("vectors.bin"), 0, b"acknowledged since");
+    let served = image(&machine.data());
+    machine.run(&["run", "restore-i-1-2"]).exits(1).says("was done meanwhile; nothing was changed");
+    assert_eq!(image(&machine.data()), served);
 }
 
 /// A target with a few small files and this many replicas, which are in one folder under `0`, `1` and so on.

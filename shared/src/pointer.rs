@@ -1,7 +1,7 @@
 //! The pointer: the one object of a target that is ever replaced, always by compare-and-set.
 //!
 //! It names the newest good backup, the generation and the instance that owns the target. Only the owner moves it to a new
-//! backup, under its own generation; only a take-over changes the owner, and adds one to the generation. So a
+//! backup, under its own generation; only a take-over changes the owner, and raises the generation. So a
 //! writer that lost the target finds the pointer changed and stops, and a crash leaves the pointer at the last backup
 //! that was complete.
 

@@ -24,6 +24,7 @@ use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::replicate::{self, from_where_it_can};
 use crate::restore::{self, choose};
+use crate::state::State;
 use crate::watch::{All, Progress, Watch};
 use progress::Recorder;
 
@@ -60,7 +61,7 @@ pub async fn run(context: &Context, run: &RunId, watch: &dyn Watch) -> Result<Ou
     };
     let (state, waiting) =
         (context.state()?, || watch.see(&Progress::stage("waiting for another command on this machine")));
-    let _run = state.lock_runs(run.kind(), patience, waiting).await?;
+    let _run = state.lock_run(run, patience, waiting).await?;
     // Whoever held the lock may have done this very run.
     if let Some(result) = context.repository.result_of(run).await? {
         return outcome(&result);
@@ -68,7 +69,7 @@ pub async fn run(context: &Context, run: &RunId, watch: &dyn Watch) -> Result<Ou
     let copying_until = Instant::now() + context.target.backup.timeout / COPYING;
     let lock = state.lock(patience, waiting).await?;
     let done = match run.kind() {
-        RunKind::Restore => restore_run(context, &claim, &watch).await,
+        RunKind::Restore => restore_once(context, &state, &claim, &watch).await,
         RunKind::Final => backup_run(context, &claim, Reason::Final, &watch).await,
         RunKind::Backup => backup_run(context, &claim, Reason::Scheduled, &watch).await,
     };
@@ -80,7 +81,9 @@ pub async fn run(context: &Context, run: &RunId, watch: &dyn Watch) -> Result<Ou
     };
     crate::failpoint::reach("run-done");
     let result = result_of(run, started_at, done, &claim);
-    store(context, result).await
+    let stored = store(context, result).await;
+    state.forget_run(run);
+    stored
 }
 
 /// The replica that stood in for the repository when the run was claimed; `None` where the repository itself has the claim, and where
@@ -152,6 +155,17 @@ async fn copied(context: &Context, mut done: Done, until: Instant, watch: &dyn W
     if let Some(id) = &done.backup_id {
         done.findings.extend(replicate::everywhere(context, id, Some(until), watch).await?);
     }
+    Ok(done)
+}
+
+/// A restore that was claimed later, in whichever repository, may have been done while this one waited, and be served by now.
+async fn restore_once(context: &Context, state: &State, claim: &Claim, watch: &dyn Watch) -> Result<Done, Failure> {
+    if state.last_restore_run()?.is_some_and(|last| last > claim.claimed_at) {
+        let message = format!("a restore that was claimed after {} was done meanwhile; nothing was changed", claim.run);
+        return Err(Failure::new(Exit::Refused, "Overtaken", message));
+    }
+    let done = restore_run(context, claim, watch).await?;
+    state.remember_restore_run(claim.claimed_at)?;
     Ok(done)
 }
 

@@ -153,7 +153,15 @@ impl Actor<'_> {
     async fn return_owner(self, repository: &Repository, there: &Pointer) -> Result<bool, ActError> {
         let seen = repository.pointer().await.map_err(PointerError::Store)?;
         let owner = there.owner.as_deref().unwrap_or_default();
-        let pointer = self.taken_over(repository, there.backup_id.as_ref(), &seen, owner, there.generation).await?;
+        let here = seen.pointer().map(|p| p.generation.next()).unwrap_or_default();
+        let mut named = there.backup_id.clone();
+        if seen.pointer().is_none() {
+            // A lost pointer may have named a newer one.
+            let resolution = resolve(repository).await.map_err(RepositoryError::Store)?;
+            named = resolution.candidates.first().map(|c| c.id.clone()).or(named);
+        }
+        let generation = there.generation.max(here);
+        let pointer = self.taken_over(repository, named.as_ref(), &seen, owner, generation).await?;
         move_to(repository, &seen, &pointer).await
     }
 

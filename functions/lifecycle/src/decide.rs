@@ -156,8 +156,11 @@ impl<'a> Case<'a> {
         let owner = pointer.owner.as_deref().unwrap_or_default();
         let name = |id: Option<&BackupId>| id.map_or_else(|| "none".to_owned(), dated);
         let details = [
-            format!("{owner} was restored from a replica, from backup {}", name(pointer.backup_id.as_ref())),
-            format!("the repository's newest is backup {}", name(repository.pointer.backup_id())),
+            format!(
+                "{owner} owns the target by a replica's pointer, which names backup {}",
+                name(pointer.backup_id.as_ref())
+            ),
+            format!("the repository's own pointer named backup {}", name(repository.pointer.backup_id())),
         ];
         let place = format!("instance {owner} of group {}", self.group.group);
         let alert = Alert::new(Kind::RepositoryBack, &self.target.name, &place, self.world.now);

@@ -14,7 +14,7 @@ use perennial_shared::aws::AwsError;
 use perennial_shared::aws::auto_scaling::{AutoScalingApi, LifecycleState};
 use perennial_shared::aws::ec2::Ec2Api;
 use perennial_shared::aws::ssm::{Command, SsmApi};
-use perennial_shared::id::RunId;
+use perennial_shared::id::{RunId, RunKind};
 use perennial_shared::pointer::PointerState;
 use perennial_shared::repository::{Repository, RepositoryError};
 use perennial_shared::resolve::resolve;
@@ -79,7 +79,9 @@ pub async fn observe(
             (Some(Endpoint::PrivateIp(_)), Some(id)) => Some(services.ec2.subnet(id).await?),
             _ => None,
         };
+        let of_it = |run: RunId| run.kind() == RunKind::Restore && run.as_str().contains(&member.instance);
         members.push(Member {
+            tried: commands.iter().any(|c: &Command| c.comment.parse().is_ok_and(of_it)),
             subnet,
             zone: instance.and_then(|i| i.zone.clone()),
             alive,

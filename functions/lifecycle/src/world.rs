@@ -30,6 +30,7 @@ pub struct World {
 
 /// One instance of the group.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::struct_excessive_bools)] // facts that do not follow from each other
 pub struct Member {
     /// Instance id.
     pub id: String,
@@ -49,6 +50,8 @@ pub struct Member {
     pub launched_at: Option<Timestamp>,
     /// Whether its SSM agent answers.
     pub online: bool,
+    /// Whether it was sent a restore before, claimed in whichever repository.
+    pub tried: bool,
     /// Its restores and final backups, oldest first.
     pub runs: Vec<Run>,
 }
@@ -89,6 +92,8 @@ pub struct RepositoryView {
     pub given_up: Vec<GivenUp>,
     /// The replica that this was read from; `None` is the target's own repository.
     pub stand_in: Option<StandIn>,
+    /// Why a launching instance waits although this holds nothing to restore: a replica may.
+    pub withheld: Option<String>,
     /// The highest generation that a replica's pointer has: a take-over here must not stay behind one there.
     pub elsewhere: Generation,
     /// A replica's pointer that made one of the members the owner while this repository could not be read.

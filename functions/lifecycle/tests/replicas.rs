@@ -25,11 +25,18 @@ for_every_kind! {
     an_emptied_repository_is_not_a_first_launch
     a_replica_that_cannot_be_read_may_hold_backups
     a_backup_that_only_a_replica_has_is_restored_before_an_older_one
+    a_replica_that_is_a_take_over_behind_gives_its_owner_back_too
+    an_owner_by_a_replica_takes_its_final_backup_when_the_repository_is_back
+    without_leave_no_replica_stands_in
+    of_two_replicas_the_one_with_the_newer_backup_stands_in
+    an_emptied_repository_keeps_no_owner_from_its_final_backup
+    a_first_launch_is_no_outage
 }
 
 /// In service with rows 1 to 3 in a backup that a replica has, too, and row 4 in none.
 async fn with_replica(mut world: World) -> World {
     world.replica = Some(Arc::new(MemoryStore::default()));
+    world.target.restore.fall_over_after = Some(Duration::from_secs(15 * 60));
     world.copy_to_replica().await;
     world
 }
@@ -221,4 +228,86 @@ async fn a_backup_that_only_a_replica_has_is_restored_before_an_older_one(kind: 
     world.settle().await;
     assert_eq!(world.served(), Some(&Rows::from([1, 2, 3, 4])));
     assert!(told(&world, "damaged"));
+}
+
+async fn a_replica_that_is_a_take_over_behind_gives_its_owner_back_too(kind: Kind) {
+    let mut world = with_replica(serving(kind).await).await;
+    world.kill();
+    world.settle().await; // the repository is a generation ahead now
+    let new = both_gone(&mut world);
+    minutes(&mut world, 20).await;
+    assert_eq!(world.in_service(), Some(new.clone()));
+    world.away = false;
+    world.tick().await;
+    assert_eq!(owner(&world.repository()).await.as_deref(), Some(&*new));
+    world.write();
+    let written = world.served().expect("served").clone();
+    world.terminate();
+    world.settle().await;
+    assert_eq!(world.served(), Some(&written), "its final backup counted");
+}
+
+async fn an_owner_by_a_replica_takes_its_final_backup_when_the_repository_is_back(kind: Kind) {
+    let mut world = with_replica(serving(kind).await).await;
+    both_gone(&mut world);
+    minutes(&mut world, 20).await;
+    world.write();
+    let written = world.served().expect("served").clone();
+    world.terminate();
+    minutes(&mut world, 2).await;
+    // The replica does not answer at first: nobody knows then whether it is the owner.
+    let replica = world.replica.take().expect("a replica");
+    world.replica = Some(Arc::new(FaultyStore::crash(replica.clone(), 0, Fault::Before)));
+    world.away = false;
+    world.tick().await;
+    world.replica = Some(replica);
+    world.settle().await;
+    assert_eq!(world.served(), Some(&written));
+}
+
+async fn without_leave_no_replica_stands_in(kind: Kind) {
+    let mut world = with_replica(serving(kind).await).await;
+    world.target.restore.fall_over_after = None;
+    let new = both_gone(&mut world);
+    minutes(&mut world, 60).await;
+    assert!(waits(&world, &new));
+    let told = world.aws.state().mail.iter().any(|(_, body)| body.contains("where restore.fall_over_after is set"));
+    assert!(told, "a person hears what would do it");
+    world.away = false;
+    world.settle().await;
+    assert_eq!(world.served(), Some(&Rows::from([1, 2, 3])));
+}
+
+async fn of_two_replicas_the_one_with_the_newer_backup_stands_in(kind: Kind) {
+    let mut world = with_replica(serving(kind).await).await;
+    world.older_replica = world.replica.replace(Arc::new(MemoryStore::default()));
+    world.scheduled_backup(None).await; // row 4
+    world.copy_to_replica().await;
+    both_gone(&mut world);
+    minutes(&mut world, 20).await;
+    assert_eq!(world.served(), Some(&Rows::from([1, 2, 3, 4])));
+}
+
+async fn an_emptied_repository_keeps_no_owner_from_its_final_backup(kind: Kind) {
+    let mut world = with_replica(serving(kind).await).await;
+    world.store = Arc::new(MemoryStore::default());
+    world.terminate();
+    world.group_step().expect("a replacement");
+    world.settle().await;
+    assert_eq!(world.served(), Some(&world.acknowledged));
+}
+
+/// A repository that held nothing yet was never away.
+async fn a_first_launch_is_no_outage(kind: Kind) {
+    let mut world = World::new(kind);
+    world.replica = Some(Arc::new(MemoryStore::default()));
+    world.target.restore.fall_over_after = Some(Duration::from_secs(60));
+    world.settle().await;
+    world.write();
+    world.scheduled_backup(None).await;
+    world.copy_to_replica().await;
+    let new = both_gone(&mut world);
+    world.aws.state().machines.get_mut(&new).expect("there").online = true;
+    let done = world.tick().await;
+    assert!(!done.iter().any(|a| matches!(a, Action::Start(_))), "it began a minute ago: {done:?}");
 }

@@ -124,8 +124,9 @@ pub struct RestorePolicy {
     pub attempts: u32,
     /// What an empty repository means.
     pub empty_repository: EmptyRepository,
-    /// When the repository could not be read for this long, a launching instance is restored from a replica.
-    pub fall_over_after: Duration,
+    /// When the repository could not be read for this long, a launching instance is restored from a replica, without what was not copied
+    /// there; `None` waits for the repository.
+    pub fall_over_after: Option<Duration>,
 }
 
 /// What `doctor` holds the instance to.

@@ -358,18 +358,13 @@ impl RawRestore {
             Some("allow") => EmptyRepository::Allow,
             Some(_) => return Err(check.error("restore.empty_repository", "one of: refuse, allow")),
         };
+        let fall_over_after = |given| check.duration("restore.fall_over_after", Some(given), "15m", "10s", "48h");
         Ok(RestorePolicy {
             timeout: check.duration("restore.timeout", self.timeout.as_ref(), "2h", "10s", "48h")?,
             stalled_after: check.duration("restore.stalled_after", self.stalled_after.as_ref(), "10m", "5s", "48h")?,
             attempts,
             empty_repository,
-            fall_over_after: check.duration(
-                "restore.fall_over_after",
-                self.fall_over_after.as_ref(),
-                "15m",
-                "10s",
-                "48h",
-            )?,
+            fall_over_after: self.fall_over_after.as_ref().map(fall_over_after).transpose()?,
         })
     }
 }

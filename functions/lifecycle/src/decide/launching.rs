@@ -161,6 +161,10 @@ fn wait_for_agent(case: Case, repository: &RepositoryView, member: &Member) -> V
 
 /// Claims the next restore: the best backup that is not in `refused`.
 fn claim(case: Case, repository: &RepositoryView, member: &Member, refused: &[&BackupId]) -> Vec<Action> {
+    if let Some(why) = &repository.withheld {
+        let alert = case.alert(Kind::NothingToRestore, member).with([why]);
+        return vec![case.heartbeat(member), Action::Tell(alert)];
+    }
     let Some(resolution) = &repository.resolution else { return vec![case.heartbeat(member)] };
     let Some(backup_id) = choose(case, resolution, refused) else {
         let alert = case.alert(Kind::NothingToRestore, member).with(resolution.problems.clone());
@@ -173,7 +177,7 @@ fn claim(case: Case, repository: &RepositoryView, member: &Member, refused: &[&B
         backup_id,
         pointer_version: resolution.pointer.version().map(ToString::to_string),
         generation: resolution.generation().max(repository.elsewhere),
-        replace: attempt > 1,
+        replace: attempt > 1 || member.tried,
     };
     let mut actions = vec![case.heartbeat(member), Action::Start(start)];
     if !resolution.problems.is_empty() {

@@ -76,6 +76,8 @@ pub struct World {
     pub store: Arc<dyn Store>,
     /// The store of the target's only replica; without one where it is `None`.
     pub replica: Option<Arc<dyn Store>>,
+    /// The store of another replica, which comes first in the settings.
+    pub older_replica: Option<Arc<dyn Store>>,
     /// Whether nobody can read the repository.
     pub away: bool,
     pub target: Target,
@@ -86,6 +88,8 @@ pub struct World {
     pub backups: BTreeMap<BackupId, Rows>,
     /// Rows whose write was acknowledged to the client.
     pub acknowledged: Rows,
+    /// When the last restore of each instance was claimed.
+    restored: BTreeMap<String, Timestamp>,
     /// Engines that refuse writes and go on answering reads, until they start again.
     pub refusing: BTreeSet<String>,
     /// Whether a test removed what the pointer names; the next take-over repairs it.
@@ -122,12 +126,14 @@ impl World {
             aws,
             store: Arc::new(MemoryStore::default()),
             replica: None,
+            older_replica: None,
             away: false,
             target: settings::parse("test", &text).expect("settings"),
             now: START,
             engines: BTreeMap::new(),
             backups: BTreeMap::new(),
             acknowledged: Rows::new(),
+            restored: BTreeMap::new(),
             refusing: BTreeSet::new(),
             tampered: false,
             launched: 0,
@@ -153,12 +159,12 @@ impl World {
         }
     }
 
-    /// The pointer of whoever owns the target: a replica's counts where it made a later owner.
+    /// Whose pointer tells who owns the target: a replica's, where the later take-over was in it.
     async fn acting(&self) -> Repository {
         let own = self.repository();
-        let generation = async |r: &Repository| r.pointer().await.ok()?.pointer().map(|p| p.generation);
+        let taken = async |r: &Repository| r.pointer().await.ok()?.pointer()?.taken_over_at;
         match self.replica_repository() {
-            Some(replica) if generation(&replica).await > generation(&own).await => replica,
+            Some(replica) if taken(&replica).await > taken(&own).await => replica,
             _ => own,
         }
     }
@@ -179,7 +185,8 @@ impl World {
 
     async fn invoke(&self, repository: &Repository, warned: Option<&str>) -> Result<Vec<Action>, ActError> {
         let pause = Duration::ZERO;
-        let replicas: Vec<Repository> = self.replica_repository().into_iter().collect();
+        let stores = [&self.older_replica, &self.replica].into_iter().flatten();
+        let replicas: Vec<_> = stores.map(|store| Repository::new(store.clone(), Engine::Weaviate)).collect();
         let (aws, replicas) = (&self.aws, &*replicas);
         let services = Services { auto_scaling: aws, ec2: aws, ssm: aws, repository, replicas, pause };
         let group = self.target.auto_scaling.as_ref().expect("a group");
@@ -292,15 +299,29 @@ impl World {
         };
         let Some((_, command)) = open else { return };
         let run: RunId = command.comment.parse().expect("a run");
-        let Some((_, claim)) = self.claimed(&run).await else {
-            return self.aws.end_command(run.as_str(), CommandStatus::Failed, "no repository can be read");
-        };
-        let done = match ends {
-            Err(error) => self.finish(&claim, None, Some(error)).await,
-            Ok(death) => self.work(&claim, death).await,
+        let done = match self.claimed(&run).await {
+            None => false, // no repository can be read
+            Some((home, claim)) => match home.result_of(&run).await.expect("read") {
+                Some(result) => result.ok,
+                None => self.begin(&claim, ends).await,
+            },
         };
         let status = if done { CommandStatus::Success } else { CommandStatus::Failed };
-        self.aws.end_command(run.as_str(), status, "ended");
+        let mut all = self.aws.state();
+        let (_, mine) = all.commands.iter_mut().find(|(_, c)| c.id == command.id).expect("it was sent");
+        (mine.status, mine.detail) = (status, "ended".into());
+    }
+
+    async fn begin(&mut self, claim: &Claim, ends: Result<Option<Death>, RunError>) -> bool {
+        let last = self.restored.get(&claim.instance);
+        if claim.run.kind() == RunKind::Restore && last.is_some_and(|last| *last > claim.claimed_at) {
+            let error = RunError { code: "Overtaken".into(), message: "simulated".into() };
+            return self.finish(claim, None, Some(error)).await;
+        }
+        match ends {
+            Err(error) => self.finish(claim, None, Some(error)).await,
+            Ok(death) => self.work(claim, death).await,
+        }
     }
 
     /// Whether it exited with success.
@@ -311,6 +332,7 @@ impl World {
         if claim.run.kind() == RunKind::Restore {
             let rows = claim.backup_id.as_ref().map_or_else(Rows::new, |id| self.backups[id].clone());
             self.engines.insert(claim.instance.clone(), rows);
+            self.restored.insert(claim.instance.clone(), claim.claimed_at);
             self.refusing.remove(&claim.instance);
         } else if !self.back_up(claim, death).await {
             return false;
