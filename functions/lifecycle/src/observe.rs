@@ -79,9 +79,8 @@ pub async fn observe(
             (Some(Endpoint::PrivateIp(_)), Some(id)) => Some(services.ec2.subnet(id).await?),
             _ => None,
         };
-        let of_it = |run: RunId| run.kind() == RunKind::Restore && run.as_str().contains(&member.instance);
         members.push(Member {
-            tried: commands.iter().any(|c: &Command| c.comment.parse().is_ok_and(of_it)),
+            tried: commands.iter().any(|c| is_restore_of(c, &member.instance)),
             subnet,
             zone: instance.and_then(|i| i.zone.clone()),
             alive,
@@ -103,6 +102,12 @@ pub async fn observe(
     let repository = replica::look(&mut scene, services, target.restore.fall_over_after).await;
     let Scene { members, endpoint, .. } = scene;
     Ok(World { now, members, repository, warned: None, endpoint })
+}
+
+/// Whether this command restores the instance, or did.
+fn is_restore_of(command: &Command, instance: &str) -> bool {
+    let of_it = |run: RunId| run.kind() == RunKind::Restore && run.as_str().contains(instance);
+    command.comment.parse().is_ok_and(of_it)
 }
 
 /// What the services say, before a repository completes it.

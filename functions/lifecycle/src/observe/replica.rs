@@ -19,13 +19,13 @@ use jiff::{SignedDuration, Timestamp};
 use perennial_shared::aws::auto_scaling::LifecycleState;
 use perennial_shared::aws::chain;
 use perennial_shared::aws::ssm::{Command, CommandStatus};
-use perennial_shared::id::{Generation, RunId, RunKind};
+use perennial_shared::id::Generation;
 use perennial_shared::pointer::{Pointer, PointerState};
 use perennial_shared::repository::{Repository, RepositoryError};
 use perennial_shared::resolve::{Resolution, resolve};
 use serde::{Deserialize, Serialize};
 
-use super::{Scene, Services};
+use super::{Scene, Services, is_restore_of};
 use crate::world::{EndpointView, RepositoryView, StandIn};
 
 /// Since when the repository has nothing to give, as a replica remembers it.
@@ -214,7 +214,8 @@ impl Scene {
             return Some(format!("{holder} has the address and may serve"));
         }
         let mut others = self.members.iter().filter(|m| m.alive && owner != Some(&*m.id));
-        let other = others.find(|m| before.iter().any(|c| restored(c, &m.id)))?;
+        let restored = |id: &str| before.iter().any(|c| c.status == CommandStatus::Success && is_restore_of(c, id));
+        let other = others.find(|m| restored(&m.id))?;
         Some(format!("{} was restored from the repository already", other.id))
     }
 
@@ -226,12 +227,6 @@ impl Scene {
         }
         endpoint.holder().filter(|id| self.lives(id) || self.members.iter().all(|m| m.id != *id))
     }
-}
-
-/// Whether this command restored the instance.
-fn restored(command: &Command, instance: &str) -> bool {
-    let of_it = |run: RunId| run.kind() == RunKind::Restore && run.as_str().contains(instance);
-    command.status == CommandStatus::Success && command.comment.parse().is_ok_and(of_it)
 }
 
 /// What the replicas add to a repository that was read. One that cannot be read adds nothing, and stops nothing but what would be
