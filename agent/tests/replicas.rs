@@ -9,12 +9,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use perennial_shared::id::{BackupId, Generation};
-use perennial_shared::pointer::nonce;
-use perennial_shared::repository::{Claimed, Repository};
-use perennial_shared::run::Claim;
+use perennial_shared::repository::Repository;
 use perennial_shared::settings::Engine;
 use perennial_shared::store::folder::FolderStore;
 use serde_json::Value;
+use support::claim::claim;
 use support::cli::{Machine, PREFIX};
 use support::folder::{fill, flip, image, lose, overwrite};
 use support::s3::{BUCKET, S3};
@@ -193,27 +192,6 @@ fn what_was_rotated_in_both_repositories_is_copied_and_restored_on() {
     assert_eq!(image(&machine.data()), before);
 }
 
-/// Begins what a function asks an instance for.
-async fn claim(repository: &Repository, run: &str, instance: &str) {
-    claim_restore(repository, run, instance, None).await;
-}
-
-async fn claim_restore(repository: &Repository, run: &str, instance: &str, backup_id: Option<BackupId>) {
-    let pointer = repository.pointer().await.expect("read");
-    let claim = Claim {
-        run: run.parse().expect("a run"),
-        target: "docs".into(),
-        instance: instance.into(),
-        backup_id,
-        pointer_version: pointer.version().map(ToString::to_string),
-        generation: pointer.pointer().map(|p| p.generation).unwrap_or_default(),
-        replace: false,
-        claimed_at: Timestamp::now(),
-        nonce: nonce(),
-    };
-    assert_eq!(repository.claim(&claim).await.expect("claimed"), Claimed::Won);
-}
-
 #[tokio::test]
 async fn the_final_backup_is_copied_with_its_successor_s_first() {
     const ME: &str = "i-0123456789abcdef0";
@@ -227,7 +205,7 @@ async fn the_final_backup_is_copied_with_its_successor_s_first() {
     machine.run(&["backup", "create"]).exits(0);
     overwrite(&machine.data().join("vectors.bin"), 5_000_000, b"the last that was acknowledged");
     let before = image(&machine.data());
-    claim(&repository, "final-i-1-1", ME).await;
+    claim(&repository, "final-i-1-1", ME, None, false).await;
     machine.run(&["run", "final-i-1-1"]).exits(0).says("not copied to the replicas yet");
 
     let seen = repository.pointer().await.expect("read");
@@ -237,7 +215,7 @@ async fn the_final_backup_is_copied_with_its_successor_s_first() {
     repository.set_pointer(&seen, &taken).await.expect("taken over");
     let machine = machine.with("PERENNIAL_INSTANCE_ID", NEXT);
     overwrite(&machine.data().join("vectors.bin"), 5_000_000, b"what was written to the successor");
-    claim(&repository, "backup-20261121t105500z", NEXT).await;
+    claim(&repository, "backup-20261121t105500z", NEXT, None, false).await;
     machine.run(&["run", "backup-20261121t105500z"]).exits(0).says(&format!("backup {last}, which was lacking there"));
 
     std::fs::remove_dir_all(s3.bucket().join(PREFIX)).expect("removed");
@@ -262,14 +240,14 @@ async fn the_final_backup_does_not_wait_for_copies() {
     let settings = std::fs::read_to_string(machine.settings()).expect("read");
     let slow = format!("{settings}replicas: ['file://{}']\nupload: {{bandwidth: 64KiB}}\n", replica.path().display());
     std::fs::write(machine.settings(), slow).expect("written");
-    claim(&repository, "backup-20261121t105500z", ME).await;
+    claim(&repository, "backup-20261121t105500z", ME, None, false).await;
     let mut copying = machine.spawn(&["run", "backup-20261121t105500z"]);
     while newest().await == base {
         assert_eq!(copying.try_wait().expect("asked"), None, "it ended without a backup");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     std::fs::write(machine.settings(), settings).expect("written");
-    claim(&repository, "final-i-1-1", ME).await;
+    claim(&repository, "final-i-1-1", ME, None, false).await;
     machine.run(&["run", "final-i-1-1"]).exits(0);
     assert_eq!(copying.try_wait().expect("asked"), None, "it still copies");
     copying.kill().expect("killed");
@@ -290,9 +268,9 @@ async fn a_restore_that_was_overtaken_by_a_later_one_changes_nothing() {
     fill(&machine.data());
     machine.run(&["backup", "create"]).exits(0).says("copied to");
     let id = repository.pointer().await.expect("read").backup_id().cloned();
-    claim_restore(&there, "restore-i-1-2", ME, id.clone()).await;
+    claim(&there, "restore-i-1-2", ME, id.clone(), false).await;
     lose(&machine);
-    claim_restore(&repository, "restore-i-1-1", ME, id).await;
+    claim(&repository, "restore-i-1-1", ME, id, false).await;
     machine.run(&["run", "restore-i-1-1"]).exits(0);
     overwrite(&machine.data().join("vectors.bin"), 0, b"acknowledged since");
     let served = image(&machine.data());

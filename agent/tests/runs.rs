@@ -5,33 +5,18 @@ mod support;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use perennial_shared::id::{BackupId, Generation, RunId};
-use perennial_shared::pointer::{Pointer, nonce};
-use perennial_shared::repository::{Claimed, Repository};
-use perennial_shared::run::{Claim, RunResult};
+use perennial_shared::id::{Generation, RunId};
+use perennial_shared::pointer::Pointer;
+use perennial_shared::repository::Repository;
+use perennial_shared::run::RunResult;
 use serde_json::json;
+use support::claim::claim;
 use support::cli::{Machine, PREFIX};
 use support::data::{fill, make_collection, try_send};
 use support::s3::S3;
 use support::weaviate::WeaviateServer;
 
 const ME: &str = "i-0123456789abcdef0";
-
-async fn claim(repository: &Repository, run: &str, backup_id: Option<BackupId>, replace: bool) {
-    let pointer = repository.pointer().await.expect("read");
-    let claim = Claim {
-        run: run.parse().expect("a run"),
-        target: "docs".into(),
-        instance: ME.into(),
-        backup_id,
-        pointer_version: pointer.version().map(ToString::to_string),
-        generation: pointer.pointer().map(|p| p.generation).unwrap_or_default(),
-        replace,
-        claimed_at: Timestamp::now(),
-        nonce: nonce(),
-    };
-    assert_eq!(repository.claim(&claim).await.expect("claimed"), Claimed::Won);
-}
 
 async fn result(repository: &Repository, run: &str) -> RunResult {
     let run: RunId = run.parse().expect("a run");
@@ -56,14 +41,14 @@ async fn the_life_of_an_instance() {
     let repository = s3.repository(PREFIX);
 
     machine.run(&["run", "restore-i-1-1"]).exits(5).says("nobody claimed");
-    claim(&repository, "restore-i-1-1", None, false).await;
+    claim(&repository, "restore-i-1-1", ME, None, false).await;
     let stranger = Machine::new(&s3, &server, group).with("PERENNIAL_INSTANCE_ID", "i-0somebodyelse");
     stranger.run(&["run", "restore-i-1-1"]).exits(5).says("was claimed for");
     machine.run(&["run", "restore-i-1-1"]).exits(0).says("started with an empty database");
     assert!(result(&repository, "restore-i-1-1").await.ok);
     take_over(&repository, 1).await;
 
-    claim(&repository, "final-i-1-1", None, false).await;
+    claim(&repository, "final-i-1-1", ME, None, false).await;
     machine.run(&["run", "final-i-1-1"]).exits(1);
     let error = result(&repository, "final-i-1-1").await.error.expect("an error");
     assert_eq!(error.code, "NothingToBackUp");
@@ -79,7 +64,7 @@ async fn the_life_of_an_instance() {
 
 async fn scheduled_once(repository: &Repository, machine: &Machine, server: &WeaviateServer) {
     let run = "backup-20261121t105500z";
-    claim(repository, run, None, false).await;
+    claim(repository, run, ME, None, false).await;
     machine.crash("run-done", &["run", run]);
     machine.run(&["run", run]).exits(0).says("800 objects");
     let first = result(repository, run).await;
@@ -93,7 +78,7 @@ async fn scheduled_once(repository: &Repository, machine: &Machine, server: &Wea
 /// SSM cancels a command by a signal.
 async fn interrupted(repository: &Repository, machine: &Machine) {
     let run = "backup-20261121t115500z";
-    claim(repository, run, None, false).await;
+    claim(repository, run, ME, None, false).await;
     let mut child = machine.spawn(&["run", run]);
     let capturing = |stage: &str| stage.starts_with("the engine writes backup");
     let deadline = Instant::now() + Duration::from_secs(30);
@@ -121,7 +106,7 @@ async fn interrupted(repository: &Repository, machine: &Machine) {
 }
 
 async fn finally(repository: &Repository, machine: &Machine, server: &WeaviateServer) {
-    claim(repository, "final-i-1-2", None, false).await;
+    claim(repository, "final-i-1-2", ME, None, false).await;
     machine.run(&["run", "final-i-1-2"]).exits(0).says("900 objects");
     let write = json!({"class": "Doc", "properties": {"title": "late"}});
     let (status, text) = try_send("POST", &format!("{}/v1/objects", server.url()), Some(write)).await;
@@ -130,13 +115,13 @@ async fn finally(repository: &Repository, machine: &Machine, server: &WeaviateSe
         "after the final backup nothing is acknowledged: {status} {text}"
     );
     // Its first attempt may have failed later on: the second one must not find an engine that cannot be backed up.
-    claim(repository, "final-i-1-3", None, false).await;
+    claim(repository, "final-i-1-3", ME, None, false).await;
     machine.run(&["run", "final-i-1-3"]).exits(0);
 }
 
 async fn a_zombie_is_refused(repository: &Repository, machine: &Machine) {
     let run = "backup-20261121t125500z";
-    claim(repository, run, None, false).await;
+    claim(repository, run, ME, None, false).await;
     take_over(repository, 7).await;
     machine.run(&["run", run]).exits(1);
     assert_eq!(result(repository, run).await.error.expect("an error").code, "NotOwner");
@@ -144,13 +129,13 @@ async fn a_zombie_is_refused(repository: &Repository, machine: &Machine) {
 
 async fn the_next_instance(repository: &Repository, machine: &Machine, server: &WeaviateServer) {
     let newest = repository.pointer().await.expect("read").backup_id().cloned();
-    claim(repository, "restore-i-2-1", newest.clone(), false).await;
+    claim(repository, "restore-i-2-1", ME, newest.clone(), false).await;
     machine.crash("restore-installing", &["run", "restore-i-2-1"]);
     machine.run(&["run", "restore-i-2-1"]).exits(0).says("900 objects");
     assert_eq!(server.objects().await, 900);
 
     let absent = "20260101t000000z-g0001-000000".parse().expect("an id");
-    claim(repository, "restore-i-2-2", Some(absent), true).await;
+    claim(repository, "restore-i-2-2", ME, Some(absent), true).await;
     machine.run(&["run", "restore-i-2-2"]).exits(1);
     let error = result(repository, "restore-i-2-2").await.error.expect("an error");
     assert!(error.blames_backup(), "{error:?}");

@@ -5,6 +5,7 @@
 // Every test file uses its own part of this.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod claim;
 pub mod cli;
 pub mod data;
 pub mod docker;
