@@ -11,6 +11,7 @@ use serde_json::json;
 use support::cli::{Machine, PREFIX};
 use support::data::{fill, id, make_collection, send};
 use support::s3::{BUCKET, S3};
+use support::until;
 use support::weaviate::WeaviateServer;
 
 #[tokio::test]
@@ -168,9 +169,7 @@ async fn a_boot_script_s_backup_is_found_and_restored() {
     let config = json!({"Bucket": BUCKET, "Path": format!("{PREFIX}/weaviate-backups"), "CompressionLevel": "ZstdDefaultCompression"});
     send("POST", &url, Some(json!({"id": "nightly", "config": config}))).await;
     let status = format!("{url}/nightly?bucket={BUCKET}&path={PREFIX}/weaviate-backups");
-    while send("GET", &status, None).await["status"] != "SUCCESS" {
-        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-    }
+    until("the script's backup", async || send("GET", &status, None).await["status"] == "SUCCESS").await;
     server.empty().await;
     let machine = Machine::new(&s3, &server, "");
     machine.run(&["backup", "list"]).exits(0).says("nightly");

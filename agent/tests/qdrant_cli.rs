@@ -126,7 +126,7 @@ async fn nothing_that_was_acknowledged_is_missing_under_a_writer_that_never_stop
     let acknowledged = Arc::new(Mutex::new(Acknowledged { added: 6000, ..Acknowledged::default() }));
     let (ledger, seen) = (Arc::clone(&acknowledged), Arc::clone(&acknowledged));
     let writing = tokio::spawn(async move {
-        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let client = support::http_client();
         let sent = async |path: &str, method: &str, body: Value| {
             let (status, text) = send(&client, &format!("{url}{path}?wait=true"), None, method, &body).await;
             assert_eq!(status, 200, "{text}");

@@ -106,7 +106,7 @@ impl Reader {
         let stop = Arc::new(AtomicBool::new(false));
         let (told, url) = (Arc::clone(&stop), format!("{}/collections/{name}/points/count", server.url()));
         let task = tokio::spawn(async move {
-            let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+            let client = support::http_client();
             let mut seen = vec![];
             loop {
                 let last = told.load(Ordering::Relaxed);

@@ -13,6 +13,7 @@ use perennial_shared::run::Claim;
 use support::cli::{Machine, PREFIX, Ran};
 use support::redis::{PASSWORD, RedisServer};
 use support::s3::S3;
+use support::until;
 
 fn machine(s3: &S3, server: &RedisServer, more: &str) -> Machine {
     Machine::of_engine(s3, &server.settings(more), Some(PASSWORD))
@@ -82,10 +83,8 @@ impl Writer {
     }
 
     /// Keys that were acknowledged up to now.
-    fn acknowledged(&self) -> u64 {
-        while self.acknowledged.load(Ordering::SeqCst) < 100 {
-            std::thread::sleep(std::time::Duration::from_millis(1));
-        }
+    async fn acknowledged(&self) -> u64 {
+        until("a hundred keys", async || self.acknowledged.load(Ordering::SeqCst) >= 100).await;
         self.acknowledged.load(Ordering::SeqCst)
     }
 
@@ -114,10 +113,10 @@ async fn everything_acknowledged_comes_back(method: &str, configuration: &str) {
     let more = format!("method: {method}");
     let docs = machine(&s3, &server, &more);
     let writer = Writer::start(&server);
-    let before_base = writer.acknowledged();
+    let before_base = writer.acknowledged().await;
     let base = docs.run(&["backup", "create", "--json"]).exits(0).json();
     assert_eq!((&base["kind"], &base["method"]), (&"base".into(), &method.into()));
-    let before_increment = writer.acknowledged();
+    let before_increment = writer.acknowledged().await;
     assert!(before_increment > before_base, "it never stopped");
     let next = docs.run(&["backup", "create", "--type", "incremental", "--json"]).exits(0).json();
     assert_eq!(next["parent"], base["backup_id"]);
@@ -151,7 +150,7 @@ async fn keys_that_come_and_go_while_a_backup_is_made_are_no_reason_to_refuse_it
     server.client().await.fill("k", 0..20).await;
     for _ in 0..5 {
         let writer = Writer::coming_and_going(&server);
-        writer.acknowledged();
+        writer.acknowledged().await;
         docs.run(&["backup", "create"]).exits(0);
         writer.stop();
         restore(&docs).exits(0).says("as the manifest says");
@@ -255,9 +254,7 @@ async fn keys_that_expire_meanwhile_do_not_spoil_a_restore() {
         }
         let docs = machine(&s3, &server, &format!("method: {method}"));
         docs.run(&["backup", "create", "--type", "base"]).exits(0);
-        while client.say(&["EXISTS", "e49"]).await != redis::Value::Int(0) {
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
+        until("its expiry", async || client.say(&["EXISTS", "e49"]).await == redis::Value::Int(0)).await;
         restore(&docs).exits(0);
         let mut client = server.client().await;
         assert_eq!(client.say(&["EXISTS", "k99"]).await, redis::Value::Int(1));

@@ -12,6 +12,7 @@ use perennial_shared::id::{BackupId, Generation};
 use perennial_shared::manifest;
 use perennial_shared::settings::Method;
 use support::redis::{Client, RedisServer};
+use support::until;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -250,14 +251,11 @@ async fn a_save_that_fails_is_told() {
     client.say(&["CONFIG", "SET", "rdb-key-save-delay", "500"]).await;
     let pid = server.script().pid().expect("it runs");
     let killer = async {
-        loop {
-            let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-            if let Some(child) = children.split_whitespace().next() {
-                std::process::Command::new("/bin/kill").args(["-9", child]).status().expect("killed");
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        let children = || std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        until("its child", async || !children().trim().is_empty()).await;
+        let children = children();
+        let child = children.split_whitespace().next().expect("a child");
+        std::process::Command::new("/bin/kill").args(["-9", child]).status().expect("killed");
     };
     let engine = server.engine(Method::Rdb);
     let (captured, ()) = tokio::join!(capture(&engine), killer);

@@ -17,7 +17,7 @@ use support::claim::claim;
 use support::cli::{Machine, PREFIX};
 use support::folder::{fill, flip, image, lose, overwrite};
 use support::s3::{BUCKET, S3};
-use support::{files_ending, noise};
+use support::{files_ending, noise, until};
 
 const KEY: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
@@ -242,10 +242,11 @@ async fn the_final_backup_does_not_wait_for_copies() {
     std::fs::write(machine.settings(), slow).expect("written");
     claim(&repository, "backup-20261121t105500z", ME, None, false).await;
     let mut copying = machine.spawn(&["run", "backup-20261121t105500z"]);
-    while newest().await == base {
+    let published = async || {
         assert_eq!(copying.try_wait().expect("asked"), None, "it ended without a backup");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+        newest().await != base
+    };
+    until("a backup", published).await;
     std::fs::write(machine.settings(), settings).expect("written");
     claim(&repository, "final-i-1-1", ME, None, false).await;
     machine.run(&["run", "final-i-1-1"]).exits(0);

@@ -1,7 +1,11 @@
 //! The `perennial` program with settings, state and environment of its own.
 
+use std::io::Read;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -10,6 +14,9 @@ use super::weaviate::{API_KEY, WeaviateServer};
 
 /// Prefix of the repository in the bucket.
 pub const PREFIX: &str = "docs";
+
+/// What did not end by then never will: the longest that a test runs takes a minute.
+const LONGEST: Duration = Duration::from_mins(10);
 
 /// A machine on which the program runs.
 #[derive(Debug)]
@@ -30,11 +37,23 @@ pub struct Ran {
 }
 
 impl Ran {
-    /// Runs a command to its end.
+    /// Runs a command to its end, which must come within [`LONGEST`].
     pub fn of(command: &mut Command) -> Self {
-        let output = command.output().expect("it runs");
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Self { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+        let until = Instant::now() + LONGEST;
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+        let out = read_aside(child.stdout.take().expect("a pipe"));
+        let err = read_aside(child.stderr.take().expect("a pipe"));
+        while child.try_wait().expect("a child").is_none() && Instant::now() < until {
+            thread::sleep(Duration::from_millis(2));
+        }
+        let ended = child.try_wait().expect("a child").is_some();
+        let _ = child.kill();
+        let code = child.wait().expect("a child").code();
+        // A process that it began and left behind may hold them open.
+        let said = |text: &mpsc::Receiver<String>| text.recv_timeout(Duration::from_secs(30)).ok();
+        let ran = Self { code, out: said(&out).expect("its output ends"), err: said(&err).expect("its output ends") };
+        assert!(ended, "{command:?} did not end: {ran:?}");
+        ran
     }
 
     /// The exit code must be this one.
@@ -56,6 +75,17 @@ impl Ran {
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|e| panic!("{e}: {self:?}"))
     }
+}
+
+/// Reads all of it in a thread of its own.
+fn read_aside(mut from: impl Read + Send + 'static) -> mpsc::Receiver<String> {
+    let (done, text) = mpsc::channel();
+    thread::spawn(move || {
+        let mut bytes = vec![];
+        let _ = from.read_to_end(&mut bytes);
+        done.send(String::from_utf8_lossy(&bytes).into_owned())
+    });
+    text
 }
 
 impl Machine {

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::http_client;
 use super::weaviate::API_KEY;
 
 /// Sends one request to a Weaviate and returns its answer, which must be a success.
@@ -14,8 +15,7 @@ pub async fn send(method: &str, url: &str, body: Option<Value>) -> Value {
 /// Sends one request to a Weaviate and returns status and text.
 pub async fn try_send(method: &str, url: &str, body: Option<Value>) -> (u16, String) {
     let method = method.parse().expect("a method");
-    let mut request =
-        reqwest::Client::builder().no_proxy().build().expect("a client").request(method, url).bearer_auth(API_KEY);
+    let mut request = http_client().request(method, url).bearer_auth(API_KEY);
     if let Some(body) = body {
         request = request.json(&body);
     }

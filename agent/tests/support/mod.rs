@@ -24,6 +24,25 @@ pub mod writer;
 use std::hash::{BuildHasher, RandomState};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Asks until it is so. Fails after three minutes: a test that waits for ever tells nobody what for.
+#[track_caller]
+pub fn until(what: &str, mut so: impl AsyncFnMut() -> bool) -> impl Future<Output = ()> {
+    let asked_at = std::panic::Location::caller();
+    async move {
+        let end = Instant::now() + Duration::from_mins(3);
+        while !so().await {
+            assert!(Instant::now() < end, "{asked_at}: {what} did not come about");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// A client of an engine. What has not answered after three minutes never will.
+pub fn http_client() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().timeout(Duration::from_mins(3)).build().expect("a client")
+}
 
 /// A server's program, as `tests/setup` installs it.
 pub fn installed(program: &str) -> PathBuf {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::docker::Container;
 use super::process::Server;
-use super::{free_ports, installed_in};
+use super::{free_ports, http_client, installed_in};
 
 /// The one API key, of servers that have one.
 pub const API_KEY: &str = "test-api-key";
@@ -120,7 +120,7 @@ impl QdrantServer {
 
     /// Sends one request and returns status and text.
     pub async fn try_ask(&self, method: &str, path: &str, body: Value) -> (u16, String) {
-        send(&client(), &format!("{}{path}", self.url()), self.key, method, &body).await
+        send(&http_client(), &format!("{}{path}", self.url()), self.key, method, &body).await
     }
 
     /// Makes a collection of vectors of this size.
@@ -189,7 +189,7 @@ impl QdrantServer {
     /// A collection's shard as the server streams it: its segments, and nothing of its log.
     pub async fn streamed(&self, name: &str) -> Vec<u8> {
         let url = format!("{}/collections/{name}/shards/0/snapshot", self.url());
-        let answer = client().get(url).send().await.expect("an answer").error_for_status().expect("a stream");
+        let answer = http_client().get(url).send().await.expect("an answer").error_for_status().expect("a stream");
         answer.bytes().await.expect("a stream").into()
     }
 
@@ -197,7 +197,7 @@ impl QdrantServer {
     pub async fn put_streamed(&self, name: &str, archive: Vec<u8>) {
         let before = b"--part\r\ncontent-disposition: form-data; name=\"snapshot\"; filename=\"x\"\r\n\r\n";
         let url = format!("{}/collections/{name}/shards/0/snapshots/upload?wait=true", self.url());
-        let request = client().post(url).header("content-type", "multipart/form-data; boundary=part");
+        let request = http_client().post(url).header("content-type", "multipart/form-data; boundary=part");
         let answer = request.body([before, &archive[..], b"\r\n--part--\r\n"].concat()).send().await;
         answer.expect("an answer").error_for_status().expect("accepted");
     }
@@ -232,10 +232,6 @@ impl QdrantServer {
         let found = self.ask("POST", &format!("/collections/{name}/points"), body).await;
         found.get(0).cloned()
     }
-}
-
-fn client() -> reqwest::Client {
-    reqwest::Client::builder().no_proxy().build().expect("a client")
 }
 
 /// Sends one request of a client that goes on.

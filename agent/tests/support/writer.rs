@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::data::{id, try_send, vector};
+use super::until;
 
 /// Objects a batch.
 const A_BATCH: u64 = 10;
@@ -58,10 +59,11 @@ impl Writer {
     /// Waits until so many more requests are acknowledged.
     pub async fn more(&self, requests: usize) {
         let enough = self.acknowledged() + requests;
-        while self.acknowledged() < enough {
+        let written = async || {
             assert!(!self.task.is_finished(), "the writer ended");
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
+            self.acknowledged() >= enough
+        };
+        until(&format!("{requests} more acknowledgements"), written).await;
     }
 
     /// Stops it after its request.

@@ -8,6 +8,7 @@ use perennial::engines::qdrant::{Options, Qdrant};
 use perennial_shared::secret::Secret;
 use serde_json::json;
 
+use super::super::http_client;
 use super::super::qdrant::{API_KEY, QdrantServer, point, send};
 use super::Subject;
 
@@ -27,7 +28,7 @@ impl QdrantSubject {
         if rows {
             server.make(COLLECTION, SIZE).await;
         }
-        Self { server, client: reqwest::Client::builder().no_proxy().build().expect("a client") }
+        Self { server, client: http_client() }
     }
 
     async fn sent(&self, method: &str, path: &str, body: serde_json::Value) -> bool {

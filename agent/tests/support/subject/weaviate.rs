@@ -9,6 +9,7 @@ use perennial_shared::secret::Secret;
 use serde_json::{Value, json};
 
 use super::super::data::{id, make_collection, object, send, vector};
+use super::super::http_client;
 use super::super::s3::S3;
 use super::super::weaviate::{API_KEY, WeaviateServer};
 use super::Subject;
@@ -31,7 +32,7 @@ impl WeaviateSubject {
         if rows {
             make_collection(&server.url(), COLLECTION, json!({})).await;
         }
-        Self { server, method, client: reqwest::Client::builder().no_proxy().build().expect("a client") }
+        Self { server, method, client: http_client() }
     }
 
     fn product(&self, url: &str, key: &str) -> Box<dyn Engine> {
