@@ -5,7 +5,6 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use perennial_shared::id::{BackupId, Generation};
