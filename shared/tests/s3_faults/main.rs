@@ -7,6 +7,7 @@ mod uploads;
 
 use std::time::Duration;
 
+use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
 use perennial_shared::store::s3::{S3Options, S3Store};
@@ -27,14 +28,19 @@ async fn scripted(replies: impl IntoIterator<Item = Reply>) -> (Server, S3Store)
 
 async fn with_options(options: S3Options, replies: impl IntoIterator<Item = Reply>) -> (Server, S3Store) {
     let server = Server::start(replies).await;
+    let store = S3Store::new(&account(&server, None), options);
+    (server, store)
+}
+
+fn account(server: &Server, limits: Option<TimeoutConfig>) -> SdkConfig {
     let credentials = Credentials::new("access", "secret", None, None, "test");
-    let aws = SdkConfig::builder()
+    let mut aws = SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new("us-east-1"))
         .credentials_provider(SharedCredentialsProvider::new(credentials))
-        .endpoint_url(server.url())
-        .build();
-    (server, S3Store::new(&aws, options))
+        .endpoint_url(server.url());
+    aws.set_timeout_config(limits);
+    aws.build()
 }
 
 fn written(etag: &str) -> Reply {

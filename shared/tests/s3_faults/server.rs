@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -15,12 +16,14 @@ pub(crate) struct Reply {
     body: Vec<u8>,
     /// How many bytes the head promises, where that is not the truth.
     promised: Option<usize>,
+    /// How long it takes.
+    late: Duration,
 }
 
 impl Reply {
     /// An answer with a body.
     pub(crate) fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
-        Self { status, headers: Vec::new(), body: body.into(), promised: None }
+        Self { status, headers: Vec::new(), body: body.into(), promised: None, late: Duration::ZERO }
     }
 
     /// An error as S3 sends it.
@@ -37,6 +40,12 @@ impl Reply {
     /// One more header.
     pub(crate) fn header(mut self, name: &'static str, value: &str) -> Self {
         self.headers.push((name, value.to_owned()));
+        self
+    }
+
+    /// It is long in coming.
+    pub(crate) fn late(mut self, late: Duration) -> Self {
+        self.late = late;
         self
     }
 
@@ -107,6 +116,7 @@ async fn serve(mut connection: TcpStream, requests: Arc<Mutex<Vec<Request>>>, re
     let head_only = request.line.starts_with("HEAD ");
     requests.lock().expect("no panic").push(request);
     let Some(reply) = replies.lock().expect("no panic").pop_front() else { return };
+    tokio::time::sleep(reply.late).await;
 
     let length = reply.promised.unwrap_or(reply.body.len());
     let mut head = format!("HTTP/1.1 {} Scripted\r\nContent-Length: {length}\r\nConnection: close\r\n", reply.status);

@@ -1,11 +1,14 @@
 //! Multipart uploads.
 
+use std::time::Duration;
+
+use aws_config::timeout::TimeoutConfig;
 use bytes::Bytes;
-use perennial_shared::store::s3::S3Options;
+use perennial_shared::store::s3::{S3Options, S3Store};
 use perennial_shared::store::{Part, Store, StoreError, Upload, crc64nvme};
 
 use super::server::{Request, Server};
-use super::{ATTEMPTS, REPEATS, Reply, options, scripted, with_options};
+use super::{ATTEMPTS, REPEATS, Reply, account, options, scripted, with_options, written};
 
 /// CRC-64/NVME of `123456789`, as S3 spells it.
 const SUM: &str = "rosUhgp5mIg=";
@@ -66,6 +69,22 @@ async fn refused(replies: impl IntoIterator<Item = Reply>) -> StoreError {
 
 fn query(request: &Request) -> &str {
     request.line.split_once('?').map_or("", |(_, query)| query)
+}
+
+/// The functions and the agent give every request of theirs half a minute at most. A part, a completion or a large body may need more.
+#[tokio::test]
+async fn what_sends_much_has_more_time_than_other_requests() {
+    let late = Duration::from_secs(1);
+    let body = Bytes::from(vec![7; 2 << 20]);
+    let replies = [begun(), sent().late(late), completed().late(late), ours(), written("\"e\"").late(late)];
+    let server = Server::start(replies).await;
+    let limit = TimeoutConfig::builder().operation_timeout(late / 4).build();
+    let store = S3Store::new(&account(&server, Some(limit)), options());
+    let upload = store.upload("a").await.expect("it begins");
+    upload.send(1, 0, vec![Bytes::from_static(b"123456789")]).await.expect("sent");
+    upload.complete(&[part()]).await.expect("completed");
+    store.create("b", body).await.expect("written");
+    server.requests();
 }
 
 #[tokio::test]

@@ -125,7 +125,7 @@ impl S3Upload {
             .set_expected_bucket_owner(self.store.owner())
             .customize()
             // S3 may put the parts together for minutes, and answers then.
-            .config_override(Builder::new().timeout_config(patient(COMPLETION_TIMEOUT)))
+            .config_override(patient(COMPLETION_TIMEOUT))
             .send()
             .await
             .map(drop)
@@ -238,7 +238,7 @@ impl Upload for S3Upload {
             .body(pieces::stream(body))
             .customize()
             .disable_payload_signing()
-            .config_override(Builder::new().timeout_config(patient(time_to_send(size))))
+            .config_override(sending(size))
             .send()
             .await
             .map_err(|error| self.explain(error))?;
@@ -309,9 +309,16 @@ pub(super) async fn standing(store: &S3Store, key: &str, whole: Whole) -> Result
 
 const COMPLETION_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
-/// One attempt's limit. The SDK's read time-out would count the sending too.
-fn patient(attempt: Duration) -> TimeoutConfig {
-    TimeoutConfig::builder().disable_read_timeout().operation_attempt_timeout(attempt).build()
+/// One attempt's limit, in place of what the account's other requests may take: theirs would be counted over all attempts. The SDK's
+/// read time-out would count the sending too.
+fn patient(attempt: Duration) -> Builder {
+    let timeouts = TimeoutConfig::builder().disable_read_timeout().disable_operation_timeout();
+    Builder::new().timeout_config(timeouts.operation_attempt_timeout(attempt).build())
+}
+
+/// For a request with a body of this size.
+pub(super) fn sending(size: u64) -> Builder {
+    patient(time_to_send(size))
 }
 
 fn time_to_send(size: u64) -> Duration {
