@@ -1,16 +1,19 @@
 //! A backup's objects become a folder again.
 //!
 //! ```text
-//! planner thread   reads the index, looks at what is on the disk already, plans windows of wanted chunks   plan
+//! planner thread   reads the index, looks at what is on the disk already, plans windows of wanted chunks   plan, on_disk
 //! fetchers         bring ranges of objects, several at a time
 //! blocking pool    decompresses, checks every chunk, writes                                                 write
+//! at the end       modes and times of folders, and all of it onto the disk                                  folders
 //! ```
 //!
 //! Promises: everything is written into a staging folder beside the target, every chunk is checked by its hash before
 //! it is written, and the target is touched only by [`swap`], after all of it is on the disk. An index that lists more
-//! than its manifest says is refused before anything is written. A crash leaves the staging folder; the same restore
+//! files or bytes than its manifest says is refused before anything is written. A crash leaves the staging folder; the same restore
 //! begun again keeps the chunks in it that are right and fetches the rest.
 
+mod folders;
+mod on_disk;
 mod plan;
 pub mod swap;
 mod write;
@@ -30,7 +33,6 @@ use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 
 use plan::{Planner, Work};
-use write::Folder;
 
 /// Requests in flight. With [`plan::LARGEST_FETCH`] this bounds the memory: 6 times 16 MiB, and a frame for each.
 const FETCHES: usize = 6;
@@ -94,8 +96,13 @@ pub async fn stage(request: &Request) -> Result<(), RestoreError> {
         .map(|done| done.map_err(std::io::Error::other)?)
         .try_collect::<()>()
         .await?;
-    let folders = planning.await.map_err(std::io::Error::other)??;
-    finish_folders(request.staging.clone(), folders).await
+    planning.await.map_err(std::io::Error::other)??;
+    let (request, handle) = (request.clone(), Handle::current());
+    let finishing = tokio::task::spawn_blocking(move || {
+        folders::finish(&request, &handle)?;
+        Ok(write::sync_all(&request.staging)?)
+    });
+    finishing.await.map_err(std::io::Error::other)?
 }
 
 /// Fetches what one step needs and writes it.
@@ -124,16 +131,6 @@ async fn bring(objects: Objects, progress: Arc<Counters>, work: Work) -> Result<
 fn shares(mut work: Work) -> [Work; 2] {
     let second = work.frames.split_off(work.frames.len() / 2);
     [Work { fetch: work.fetch.clone(), frames: second }, work]
-}
-
-/// Folders get their modes and times last: writing into them would change both.
-async fn finish_folders(staging: PathBuf, folders: Vec<Folder>) -> Result<(), RestoreError> {
-    let finishing = tokio::task::spawn_blocking(move || {
-        // From below, because a folder may forbid to look into it.
-        folders.iter().rev().try_for_each(|folder| folder.finish(&staging))?;
-        write::sync_all(&staging)
-    });
-    Ok(finishing.await.map_err(std::io::Error::other)??)
 }
 
 impl Request {

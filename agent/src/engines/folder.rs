@@ -71,9 +71,11 @@ impl FileBackup for Folder {
     async fn install(&self, wish: &InstallWish<'_>) -> Result<Installed, EngineError> {
         let places = self.places(wish.tag)?;
         self.run("commands.before_restore", &self.commands.before_restore, wish.patience).await?;
-        swap::finish(&places).map_err(|e| EngineError::files(&self.path, &e))?;
+        let swapped = swap::finish(&places).map_err(|e| EngineError::files(&self.path, &e));
         failpoint::reach("restore-swapped");
         let started = self.run("commands.after_restore", &self.commands.after_restore, wish.patience).await;
+        // Without the swap the service goes on with what it had; why there was none is the telling error.
+        swapped?;
         started.map_err(|e| match &places.old {
             old if old.exists() => {
                 EngineError::Command { why: format!("{e}; what was there before is kept at {}", old.display()) }

@@ -16,6 +16,7 @@ use perennial_shared::manifest::{Archive, Manifest};
 
 use super::compare::{self, Compared};
 use super::{READY, Restored, Wish, room};
+use crate::archive::restore::swap::other_stagings;
 use crate::archive::restore::{self as staging, Counters, Estimate, Request};
 use crate::context::Context;
 use crate::engine::files::{InstallWish, Installed};
@@ -129,6 +130,7 @@ impl Work<'_> {
             return Ok((false, findings));
         }
         findings.extend(self.files.make_good().await?);
+        self.forget_others().await?;
         let size = match self.selected(&request).await? {
             Some(selected) => selected.bytes,
             None => self.archive.on_disk(),
@@ -407,10 +409,30 @@ impl Work<'_> {
         Ok(Some(length as f64 / begun.elapsed().as_secs_f64().max(1e-6)))
     }
 
-    /// Fails where the disk has too little room; says how much there is. What an earlier run brought is there already.
+    /// Restores of other backups that did not come to their end: each takes as much room as this one.
+    fn others(&self) -> Result<Vec<PathBuf>, Failure> {
+        let failed = |e: std::io::Error| Failure::new(Exit::Failed, "StagingUnreadable", e.to_string());
+        other_stagings(&self.staging, &self.tag).map_err(failed)
+    }
+
+    async fn forget_others(&self) -> Result<(), Failure> {
+        for folder in self.others()? {
+            self.watch.see(&Progress::stage(format!("removing {}, of an interrupted restore", folder.display())));
+            let removed = tokio::fs::remove_dir_all(&folder).await;
+            removed.map_err(|e| {
+                let message = format!("{}, which an interrupted restore left: {e}", folder.display());
+                Failure::new(Exit::Failed, "StagingNotRemoved", message)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Fails where the disk has too little room; says how much there is. What an earlier run brought is there already, and what
+    /// others brought is removed before.
     fn has_room(&self, size: u64, earlier: &Earlier) -> Result<String, Failure> {
         let existing = self.staging.ancestors().find(|p| p.is_dir()).unwrap_or(Path::new("/"));
-        let mut needed = (size + size / 20).saturating_sub(folder_size(&self.staging));
+        let others = self.others()?.iter().map(|folder| folder_size(folder)).sum::<u64>();
+        let mut needed = (size + size / 20).saturating_sub(folder_size(&self.staging)).saturating_sub(others);
         if let Some(folder) = self.files.copies_into().filter(|_| !matches!(earlier, Earlier::Half)) {
             if room::same_disk(folder, existing) {
                 needed += size;
@@ -483,7 +505,7 @@ fn is_empty(folder: &Path) -> Result<bool, Failure> {
 }
 
 /// Bytes of the regular files below a folder; nothing where it cannot be read.
-fn folder_size(folder: &PathBuf) -> u64 {
+fn folder_size(folder: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
     let sizes = entries.flatten().map(|entry| match entry.metadata() {
         Ok(found) if found.is_dir() => folder_size(&entry.path()),

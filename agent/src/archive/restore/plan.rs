@@ -1,6 +1,7 @@
 //! The planner: reads the index and says which chunks have to be fetched.
 //!
 //! It reads the index twice: files are written as they are planned, and none may be before all of them were added up.
+//! Memory: a window of what is planned, whatever the size of the data.
 
 use std::io;
 use std::path::Path;
@@ -15,7 +16,8 @@ use perennial_shared::archive::plan::{self, Step, Wanted};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use super::write::{self, Folder, Target};
+use super::on_disk::OnDisk;
+use super::write::{self, Target};
 use super::{Request, RestoreError};
 
 /// Bytes of one request.
@@ -30,6 +32,13 @@ const PAGES: usize = 8;
 /// One step of the plan.
 pub(super) type Work = Step<Arc<Target>>;
 
+/// A file that is being planned.
+struct Planned<'a> {
+    target: Arc<Target>,
+    on_disk: OnDisk,
+    file: &'a File,
+}
+
 pub(super) struct Planner {
     request: Request,
     handle: Handle,
@@ -38,8 +47,6 @@ pub(super) struct Planner {
     /// Nothing was in the staging folder before.
     fresh: bool,
     window: Vec<Wanted<Arc<Target>>>,
-    /// Folders that were made, to be finished when everything in them is.
-    folders: Vec<Folder>,
     bytes: u64,
     chunks: u64,
 }
@@ -47,7 +54,7 @@ pub(super) struct Planner {
 impl Planner {
     pub(super) fn new(mut request: Request, handle: Handle, out: mpsc::Sender<Work>) -> Self {
         request.local = request.local.filter(|local| write::has_entries(local));
-        Self { request, handle, out, dry: false, fresh: false, window: vec![], folders: vec![], bytes: 0, chunks: 0 }
+        Self { request, handle, out, dry: false, fresh: false, window: vec![], bytes: 0, chunks: 0 }
     }
 
     /// Writes nothing.
@@ -55,17 +62,17 @@ impl Planner {
         Self { dry: true, ..self }
     }
 
-    /// Plans everything, and tells which folders were made.
-    pub(super) fn run(mut self) -> Result<Vec<Folder>, RestoreError> {
+    /// Plans everything.
+    pub(super) fn run(mut self) -> Result<(), RestoreError> {
         self.add_up()?;
         let mut walk = self.request.objects.walk(&self.request.root);
         while let Some(entry) = self.handle.block_on(walk.next())? {
             if !self.entry(entry)? {
-                return Ok(vec![]);
+                return Ok(());
             }
         }
         self.flush();
-        Ok(self.folders)
+        Ok(())
     }
 
     /// Refuses an index with more files or bytes than the manifest says.
@@ -96,7 +103,6 @@ impl Planner {
                 let new = write::make_folder(&full)?;
                 // The top comes first, and what is below a new one is new.
                 self.fresh |= new && entry.path == RelPath::root();
-                self.folders.push(Folder::of(entry));
             }
             Kind::Link(to) if !self.dry && wanted => {
                 self.make_parents(&full)?;
@@ -124,39 +130,33 @@ impl Planner {
         self.make_parents(&full)?;
         self.request.progress.files.fetch_add(1, Ordering::Relaxed);
         let local = self.request.local.as_ref().map(|root| entry.path.under(root));
-        let target = Target::prepare(entry, full, self.fresh, local, self.dry)?;
-        let target = Arc::new(target);
+        let (target, on_disk) = Target::prepare(entry, full, self.fresh, local, self.dry)?;
+        let planned = Planned { target: Arc::new(target), on_disk, file };
         match &file.content {
             Content::Inline(extents) => {
-                if !self.extents(&target, file, 0, extents)? {
+                if !self.extents(&planned, 0, extents)? {
                     return Ok(false);
                 }
             }
             Content::Paged(pages) => {
                 for (n, group) in pages.chunks(PAGES).enumerate() {
-                    if !self.pages(&target, file, n * PAGES, group)? {
+                    if !self.pages(&planned, n * PAGES, group)? {
                         return Ok(false);
                     }
                 }
             }
         }
         if !self.dry {
-            target.planned()?;
+            planned.target.planned()?;
         }
         Ok(true)
     }
 
-    fn pages(
-        &mut self,
-        target: &Arc<Target>,
-        file: &File,
-        first: usize,
-        pages: &[PageRef],
-    ) -> Result<bool, RestoreError> {
-        let found = self.handle.block_on(self.request.objects.chunks(file, first, pages))?;
+    fn pages(&mut self, planned: &Planned<'_>, first: usize, pages: &[PageRef]) -> Result<bool, RestoreError> {
+        let found = self.handle.block_on(self.request.objects.chunks(planned.file, first, pages))?;
         for (n, extents) in found.iter().enumerate() {
             let chunk = (first + n) as u64 * u64::from(CHUNKS_IN_PAGE);
-            if !self.extents(target, file, chunk, extents)? {
+            if !self.extents(planned, chunk, extents)? {
                 return Ok(false);
             }
         }
@@ -164,22 +164,16 @@ impl Planner {
     }
 
     /// Plans the chunks from number `first` on, but for those that are on the disk already.
-    fn extents(
-        &mut self,
-        target: &Arc<Target>,
-        file: &File,
-        mut first: u64,
-        extents: &[Extent],
-    ) -> Result<bool, RestoreError> {
+    fn extents(&mut self, planned: &Planned<'_>, mut first: u64, extents: &[Extent]) -> Result<bool, RestoreError> {
+        let Planned { target, on_disk, file } = planned;
         for extent in extents {
             let chunks = u64::from(extent.chunks());
             if matches!(extent, Extent::Hole(_)) {
                 let bytes = bytes_of(file, first, chunks);
                 self.request.progress.placed.fetch_add(bytes, Ordering::Relaxed);
             } else {
-                let missing = target.missing(file, first, extent, &self.request.progress, self.dry)?;
-                for (skip, extent) in missing {
-                    if !self.want(target, file, first + u64::from(skip), extent) {
+                for (skip, extent) in on_disk.missing(target, file, first, extent, &self.request.progress, self.dry)? {
+                    if !self.want(planned, first + u64::from(skip), extent) {
                         return Ok(false);
                     }
                 }
@@ -189,7 +183,8 @@ impl Planner {
         Ok(true)
     }
 
-    fn want(&mut self, target: &Arc<Target>, file: &File, first: u64, extent: Extent) -> bool {
+    fn want(&mut self, planned: &Planned<'_>, first: u64, extent: Extent) -> bool {
+        let Planned { target, file, .. } = planned;
         let bytes = bytes_of(file, first, u64::from(extent.chunks()));
         if self.dry {
             self.request.progress.placed.fetch_add(bytes, Ordering::Relaxed);

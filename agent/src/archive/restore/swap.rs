@@ -38,6 +38,29 @@ impl Places {
     }
 }
 
+/// Where restores of other backups into the same place were put together that did not come to their end. Nothing of them is
+/// anybody's data, and beside them the disk may have no room.
+pub fn other_stagings(staging: &Path, tag: &str) -> io::Result<Vec<PathBuf>> {
+    let name = |path: &Path| path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let own = name(staging);
+    let (Some(start), Some(parent)) = (own.strip_suffix(tag).filter(|s| !s.is_empty()), staging.parent()) else {
+        return Ok(vec![]);
+    };
+    let mut found = vec![];
+    let entries = match fs::read_dir(parent) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(found),
+        entries => entries.map_err(|e| named(parent, &e))?,
+    };
+    for entry in entries {
+        let path = entry.map_err(|e| named(parent, &e))?.path();
+        let other = name(&path);
+        if other.starts_with(start) && other != own && fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir()) {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
 /// A mount point cannot be renamed, which would be found out only at the end.
 fn refuse_mount_point(target: &Path, parent: &Path) -> io::Result<()> {
     use std::os::unix::fs::MetadataExt;

@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use perennial_shared::archive::chunk::ChunkHash;
 use perennial_shared::archive::entry::{self, Entry, Extent, FrameRef, Kind, Time};
 use perennial_shared::archive::frame::{Decompressor, PLAIN};
 use perennial_shared::archive::objects::{Objects, ReadError};
@@ -17,6 +16,7 @@ use perennial_shared::archive::plan::Piece;
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 use tokio::runtime::Handle;
 
+use super::on_disk::OnDisk;
 use super::plan::Work;
 use super::{Counters, RestoreError};
 use crate::archive::walk::named;
@@ -26,8 +26,6 @@ use crate::archive::walk::named;
 pub(super) struct Target {
     entry: Entry,
     full: PathBuf,
-    /// Files that may have the chunks already.
-    candidates: Vec<Candidate>,
     /// Whether the length has to be set, because the last chunk may never be written or the file was there before.
     set_length: bool,
     /// Pieces that are planned and not written, and one while planning goes on.
@@ -37,25 +35,18 @@ pub(super) struct Target {
     size: u64,
 }
 
-#[derive(Debug)]
-struct Candidate {
-    file: File,
-    length: u64,
-    /// It is the very file that is being brought back.
-    itself: bool,
-}
-
 impl Target {
-    /// Looks at what is there. A file of an interrupted restore is kept as far as it is right; in a `fresh` staging folder there is none.
+    /// A file below the staging folder, and what of it is on the disk already. A file of an interrupted restore is kept as
+    /// far as it is right; in a `fresh` staging folder there is none.
     pub(super) fn prepare(
         entry: Entry,
         full: PathBuf,
         fresh: bool,
         local: Option<PathBuf>,
         dry: bool,
-    ) -> io::Result<Self> {
+    ) -> io::Result<(Self, OnDisk)> {
         let size = if let Kind::File(file) = &entry.kind { file.size } else { 0 };
-        let mut candidates = vec![];
+        let mut on_disk = OnDisk::default();
         let mut was_there = false;
         match if fresh { None } else { fs::symlink_metadata(&full).ok() } {
             Some(found) if found.is_file() => {
@@ -64,63 +55,16 @@ impl Target {
                 if !dry && found.mode() & 0o600 != 0o600 {
                     fs::set_permissions(&full, fs::Permissions::from_mode(0o600)).map_err(|e| named(&full, &e))?;
                 }
-                candidates.extend(candidate(&full, true));
+                on_disk.add(&full, true);
             }
             Some(_) if !dry => remove(&full)?,
             _ => {}
         }
-        candidates.extend(local.and_then(|path| candidate(&path, false)));
+        if let Some(path) = local {
+            on_disk.add(&path, false);
+        }
         let set_length = was_there || has_holes(&entry) || size == 0;
-        Ok(Self { entry, full, candidates, set_length, left: AtomicU32::new(1), writing: Mutex::default(), size })
-    }
-
-    /// The parts of an extent whose chunks are not on the disk, as (chunks to skip, extent). What another file on the disk has is copied.
-    pub(super) fn missing(
-        &self,
-        file: &entry::File,
-        first: u64,
-        extent: &Extent,
-        progress: &Counters,
-        dry: bool,
-    ) -> io::Result<Vec<(u32, Extent)>> {
-        let Extent::Stored { hashes, .. } = extent else { return Ok(vec![]) };
-        if self.candidates.is_empty() {
-            return Ok(vec![(0, extent.clone())]);
-        }
-        let (mut missing, mut begin): (Vec<(u32, Extent)>, Option<u32>) = (vec![], None);
-        let count = extent.chunks();
-        for (n, hash) in (0..count).zip(hashes) {
-            let offset = (first + u64::from(n)) * u64::from(file.chunk_size);
-            let length = perennial_shared::archive::chunk::length(file.size, file.chunk_size, first + u64::from(n));
-            if self.found(offset, length, *hash, dry)? {
-                progress.found.fetch_add(u64::from(length), Ordering::Relaxed);
-                progress.placed.fetch_add(u64::from(length), Ordering::Relaxed);
-                if let Some(begin) = begin.take() {
-                    missing.push((begin, extent.part(begin, n - begin, file.chunk_size)));
-                }
-            } else if begin.is_none() {
-                begin = Some(n);
-            }
-        }
-        if let Some(begin) = begin {
-            missing.push((begin, extent.part(begin, count - begin, file.chunk_size)));
-        }
-        Ok(missing)
-    }
-
-    /// Whether a chunk is on the disk; it is in place when this returns true.
-    fn found(&self, offset: u64, length: u32, hash: ChunkHash, dry: bool) -> io::Result<bool> {
-        let mut bytes = vec![0; length as usize];
-        for candidate in self.candidates.iter().filter(|c| c.length >= offset + u64::from(length)) {
-            // What cannot be read on this disk is fetched.
-            if candidate.file.read_exact_at(&mut bytes, offset).is_ok() && ChunkHash::of(&bytes) == hash {
-                if !candidate.itself && !dry {
-                    self.write(&bytes, offset)?;
-                }
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        Ok((Self { entry, full, set_length, left: AtomicU32::new(1), writing: Mutex::default(), size }, on_disk))
     }
 
     /// One more piece will come.
@@ -148,7 +92,8 @@ impl Target {
         if self.is_last() { self.finish(&file) } else { Ok(()) }
     }
 
-    fn write(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+    /// Writes what was found on the disk.
+    pub(super) fn write(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.open()?.write_all_at(bytes, offset).map_err(|e| named(&self.full, &e))
     }
 
@@ -227,13 +172,6 @@ fn place_all(
     Ok(())
 }
 
-fn candidate(path: &Path, itself: bool) -> Option<Candidate> {
-    let no_follow = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
-    let file = OpenOptions::new().read(true).custom_flags(no_follow.bits().cast_signed()).open(path).ok()?;
-    let metadata = file.metadata().ok().filter(fs::Metadata::is_file)?;
-    Some(Candidate { file, length: metadata.len(), itself })
-}
-
 fn has_holes(entry: &Entry) -> bool {
     match &entry.kind {
         Kind::File(entry::File { content: entry::Content::Inline(extents), .. }) => {
@@ -280,23 +218,8 @@ fn remove(path: &Path) -> io::Result<()> {
     if fs::symlink_metadata(path)?.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
 }
 
-/// A folder's owner, mode and times, without its names.
-pub(super) struct Folder(Entry);
-
-impl Folder {
-    pub(super) fn of(entry: Entry) -> Self {
-        Self(entry)
-    }
-
-    pub(super) fn finish(&self, staging: &Path) -> io::Result<()> {
-        let full = self.0.path.under(staging);
-        let finish = || give(&File::open(&full)?, &self.0);
-        finish().map_err(|e| named(&full, &e))
-    }
-}
-
 /// Owner, mode and times. Only root can give a file away; anybody else's files are their own, as with `tar x`.
-fn give(file: &File, entry: &Entry) -> io::Result<()> {
+pub(super) fn give(file: &File, entry: &Entry) -> io::Result<()> {
     if rustix::process::geteuid().is_root() {
         let found = file.metadata()?;
         if (found.uid(), found.gid()) != (entry.uid, entry.gid) {
