@@ -192,6 +192,7 @@ struct Case {
     options: UploadSettings,
     compression: Compression,
     chunk_size: u32,
+    full_at: u64,
 }
 
 impl Case {
@@ -203,6 +204,7 @@ impl Case {
             options: UploadSettings::default(),
             compression: Compression::default(),
             chunk_size: 16 << 10,
+            full_at: u64::MAX,
         }
     }
 
@@ -227,6 +229,7 @@ impl Case {
             compression: self.compression,
             chunk_size: self.chunk_size,
             upload: self.options,
+            full_at: self.full_at,
             reread: false,
             resume: None,
             passed: Arc::new(AtomicU64::new(0)),
@@ -280,6 +283,7 @@ proptest! {
         rounds in prop::collection::vec(prop::collection::vec(change(), 0..8), 1..5),
         algorithm in prop_oneof![Just(Algorithm::Zstd), Just(Algorithm::Gzip), Just(Algorithm::None)],
         chunk in 14..18_u32,
+        full_at in prop_oneof![Just(u64::MAX), Just(150_000)],
         encrypted in any::<bool>(),
     ) {
         let case = Case {
@@ -288,6 +292,7 @@ proptest! {
             options: UploadSettings { part_size: 300_000, concurrency: 3, bandwidth: None },
             compression: Compression { algorithm, level: None },
             chunk_size: 1 << chunk,
+            full_at,
         };
         let mut tree = Tree::new();
         let mut made: Vec<(Archive, BTreeMap<_, _>)> = vec![];
@@ -387,12 +392,15 @@ fn a_file_that_is_written_anew_is_compared_with_what_stood_there_whatever_its_in
 
 #[test]
 fn a_base_is_an_ordinary_tar_file() {
-    for algorithm in [Algorithm::Zstd, Algorithm::Gzip, Algorithm::None] {
+    let (one, several) = (u64::MAX, 500_000);
+    for (algorithm, full_at) in
+        [(Algorithm::Zstd, one), (Algorithm::Gzip, one), (Algorithm::None, one), (Algorithm::Zstd, several)]
+    {
         let repository = tempfile::tempdir().expect("a folder");
         let store = perennial_shared::store::folder::FolderStore::open(repository.path()).expect("opened");
         let compression = Compression { algorithm, level: None };
         let options = UploadSettings::default();
-        let case = Case { store: Arc::new(store), key: None, options, compression, chunk_size: 16 << 10 };
+        let case = Case { store: Arc::new(store), key: None, options, compression, chunk_size: 16 << 10, full_at };
         let mut tree = Tree::new();
         for file in 0..12 {
             tree.apply(&Change::Write { file, size: u32::from(file) * 300_000, seed: file });
@@ -408,7 +416,9 @@ fn a_base_is_an_ordinary_tar_file() {
             }
         }
         let backup = run(case.back_up(tree.folder.path(), 0, None)).expect("a base");
-        let data = repository.path().join(backup.objects[1].full_key());
+        let data: Vec<_> = backup.objects[1..].iter().map(|o| repository.path().join(o.full_key())).collect();
+        assert_eq!(data.len() > 1, full_at == several, "{data:?}");
+        let data = data.iter().map(|path| format!("'{}'", path.display())).collect::<Vec<_>>().join(" ");
 
         let out = tempfile::tempdir().expect("a folder");
         let unpack = match algorithm {
@@ -416,16 +426,15 @@ fn a_base_is_an_ordinary_tar_file() {
             Algorithm::Gzip => "gzip -dc",
             Algorithm::None => "cat",
         };
-        let script = format!(
-            "set -e -o pipefail; {unpack} '{}' | tar xp -C '{}'; sha256sum '{0}'",
-            data.display(),
-            out.path().display()
-        );
+        let script =
+            format!("set -e -o pipefail; {unpack} {data} | tar xp -C '{}'; sha256sum {data}", out.path().display());
         let ran = std::process::Command::new("bash").args(["-c", &script]).output().expect("bash");
         assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
         assert!(image(out.path()) == image(tree.folder.path()), "{algorithm:?}");
         let sum = String::from_utf8_lossy(&ran.stdout);
-        assert!(sum.starts_with(&backup.objects[1].sha256), "{sum}");
+        for (line, object) in sum.lines().zip(&backup.objects[1..]) {
+            assert!(line.starts_with(&object.sha256), "{sum}");
+        }
         let ours = out.path().with_extension("ours");
         run(case.restore(&backup, &ours, None)).expect("restored");
         assert!(image(&ours) == image(tree.folder.path()), "{algorithm:?}");
@@ -451,8 +460,8 @@ fn faulty(case: &Case, store: FaultyStore) -> Case {
 }
 
 fn on(case: &Case, store: Arc<dyn Store>) -> Case {
-    let Case { options, compression, chunk_size, .. } = *case;
-    Case { store, key: case.key.clone(), options, compression, chunk_size }
+    let Case { options, compression, chunk_size, full_at, .. } = *case;
+    Case { store, key: case.key.clone(), options, compression, chunk_size, full_at }
 }
 
 /// A tree with a base and a change, in a store that is kind so far.
@@ -463,6 +472,7 @@ fn changed_tree() -> (Case, Tree, Archive) {
         options: UploadSettings { part_size: 300_000, concurrency: 3, bandwidth: None },
         compression: Compression::default(),
         chunk_size: 16 << 10,
+        full_at: 2_000_000,
     };
     let mut tree = Tree::new();
     for file in 0..12 {

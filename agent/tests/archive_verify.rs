@@ -127,6 +127,7 @@ fn request(store: &Arc<dyn Store>, id: &BackupId, folder: &Path, parent: Option<
         compression: Compression::default(),
         chunk_size: 16 << 10,
         upload: UploadSettings::default(),
+        full_at: u64::MAX,
         reread: false,
         resume: None,
         passed: Arc::new(AtomicU64::new(0)),

@@ -29,8 +29,8 @@ use super::source::Source;
 use super::upload::{Destination, ObjectWriter, Resume, Stored};
 use super::write::{self, Written};
 
-/// The data object's name, without what compression adds.
-const DATA: &str = "data-0";
+/// A data object's name, without its number and what compression adds.
+const DATA: &str = "data-";
 /// The index object's name, without its number.
 const INDEX: &str = "index-";
 
@@ -72,6 +72,8 @@ pub struct Request {
     pub key: Option<DataKey>,
     /// How objects are sent.
     pub upload: UploadSettings,
+    /// Bytes after which a data object is full and the next one is begun ([`super::upload::full_at`]).
+    pub full_at: u64,
     /// Read files although they look unchanged.
     pub reread: bool,
     /// What is remembered of uploads across a crash.
@@ -112,17 +114,16 @@ pub async fn archive(request: Request) -> Result<Archived, ArchiveError> {
     let is_base = request.parent.is_none();
     let mut table = request.parent.as_ref().map_or_else(Vec::new, |p| p.objects.clone());
     let first = u32::try_from(table.len()).unwrap_or(u32::MAX);
-    let data_key = data_key(is_base, request.compression.algorithm);
 
     let (steps_out, steps) = sync_channel(2 * cores());
     let (placed_out, placed) = sync_channel(2 * cores());
     let index = ObjectWriter::new(free_index(&request).await?, handle.clone());
-    let data = ObjectWriter::new(destination(&request, &data_key), handle.clone());
+    let begin_data = data_objects(&request, &handle);
     let parent = request.parent.as_ref().map(|p| parent(&request, p));
     let assembler = Assembler::new(pool.clone(), placed_out, is_base);
 
-    let key = request.key.clone();
-    let writing = spawn_blocking(move || write::run(&placed, first, index, data, key.as_ref()));
+    let (key, full_at) = (request.key.clone(), request.full_at);
+    let writing = spawn_blocking(move || write::run(&placed, first, index, begin_data, full_at, key.as_ref()));
     let assembling = spawn_blocking(move || assembler.run(&steps));
     let Request { source, chunk_size, reread, passed, .. } = request;
     let producing = spawn_blocking(move || {
@@ -150,8 +151,8 @@ pub async fn archive(request: Request) -> Result<Archived, ArchiveError> {
     findings.extend(framed.findings);
     let Written { root, index, data } = written;
     let algorithm = request.compression.algorithm;
-    for (stored, compression) in [(index, Algorithm::None), (data, algorithm)] {
-        let Some(stored) = stored else { continue };
+    let of = |compression| move |stored| (stored, compression);
+    for (stored, compression) in index.into_iter().map(of(Algorithm::None)).chain(data.into_iter().map(of(algorithm))) {
         resumed_bytes += stored.resumed;
         let (own, entry) = entries(&request.id, stored, compression);
         table.push(own);
@@ -171,10 +172,15 @@ pub async fn archive(request: Request) -> Result<Archived, ArchiveError> {
     })
 }
 
-/// A base is an ordinary tar file; an increment is chunks one after another.
-fn data_key(is_base: bool, algorithm: Algorithm) -> String {
-    let tar = if is_base { ".tar" } else { ".chunks" };
-    format!("{DATA}{tar}{}", algorithm.suffix())
+/// Begins data objects. Those of a base are one ordinary tar file, those of an increment chunks one after another.
+fn data_objects(request: &Request, handle: &Handle) -> impl Fn(u32) -> ObjectWriter + Send + 'static {
+    let tar = if request.parent.is_none() { ".tar" } else { ".chunks" };
+    let suffix = format!("{tar}{}", request.compression.algorithm.suffix());
+    let (to, handle) = (destination(request, DATA), handle.clone());
+    move |number| {
+        let key = format!("{}{number}{suffix}", to.key);
+        ObjectWriter::new(Destination { key, ..to.clone() }, handle.clone())
+    }
 }
 
 /// Where the index goes. An interrupted run may have completed its own, which tells of the same chunks in other words:

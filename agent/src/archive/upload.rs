@@ -1,7 +1,7 @@
 //! One object on its way into a store: hashed as a whole, cut into parts, several of them under way.
 //!
 //! Promises: the object appears whole or not at all; its size and checksum are compared with the store's before
-//! [`ObjectWriter::finish`] returns. Memory: the parts under way, together no more than `part_size` times `concurrency`, and one more.
+//! [`ObjectWriter::finish`] returns. Memory: the parts under way, as many as `concurrency` says, and the one that is being filled.
 //!
 //! A crash leaves an upload that nothing names, or an object. With a [`Resume`] the next run knows of it and compares
 //! what has arrived with what it would send: equal parts are not sent again. Nothing else of a crashed run is believed.
@@ -30,18 +30,24 @@ pub use resume::Resume;
 use resume::Way;
 
 /// S3's limit, and so everybody's.
-const MOST_PARTS: u32 = 10_000;
+const MOST_PARTS: u64 = 10_000;
+/// Parts of an object before the next one is begun, so that the last frame fits in, too.
+const FULL: u64 = 9_000;
+/// S3 takes objects of up to 5 TiB.
+const LARGEST: u64 = 4 << 40;
 const MIB: u64 = 1 << 20;
 
-/// Bytes that may be under way.
-fn in_flight(settings: &UploadSettings) -> u64 {
-    settings.part_size * u64::from(settings.concurrency)
+/// Bytes after which an object is full and the next one is begun: parts stay as small as the settings say, and so does memory,
+/// whatever the size of the data.
+pub fn full_at(settings: &UploadSettings) -> u64 {
+    (settings.part_size * FULL).min(LARGEST)
 }
 
-/// Size of part `number`: it grows by its first size every 500 parts, so that 10,000 parts of 16 MiB hold 1.7 TiB, while a
-/// hundred gibibytes stay below 100 MiB a part.
-fn size_of(settings: &UploadSettings, number: u32) -> u64 {
-    settings.part_size + settings.part_size * u64::from(number) / 500
+/// For an object of a size that is known and not ours to choose: parts are larger where it would have too many, and fewer are under way.
+pub fn settings_for(settings: UploadSettings, size: u64) -> UploadSettings {
+    let part_size = settings.part_size.max(size.div_ceil(FULL).next_multiple_of(MIB));
+    let in_flight = settings.part_size * u64::from(settings.concurrency) / part_size;
+    UploadSettings { part_size, concurrency: u32::try_from(in_flight).unwrap_or(u32::MAX).max(1), ..settings }
 }
 
 /// An object that is in the store.
@@ -92,7 +98,7 @@ pub struct ObjectWriter {
     /// Bytes of the parts that are full.
     passed_on: u64,
     part: Vec<Bytes>,
-    part_size: u64,
+    part_bytes: u64,
     number: u32,
     way: Option<Way>,
     resumed: u64,
@@ -105,13 +111,13 @@ pub struct ObjectWriter {
 impl ObjectWriter {
     /// Begins an object. Nothing is sent before a part is full.
     pub fn new(to: Destination, handle: Handle) -> Self {
-        let room = usize::try_from(in_flight(&to.settings) / MIB).unwrap_or(1).max(1);
+        let room = usize::try_from(to.settings.concurrency).unwrap_or(1).max(1);
         Self {
             hash: Sha256::new(),
             size: 0,
             passed_on: 0,
             part: vec![],
-            part_size: 0,
+            part_bytes: 0,
             number: 0,
             way: None,
             resumed: 0,
@@ -146,11 +152,11 @@ impl ObjectWriter {
         self.size += bytes.len() as u64;
         let mut rest = bytes;
         while !rest.is_empty() {
-            let room = size_of(&self.to.settings, self.number + 1) - self.part_size;
+            let room = self.to.settings.part_size - self.part_bytes;
             let now = rest.split_to(usize::try_from(room).unwrap_or(usize::MAX).min(rest.len()));
-            self.part_size += now.len() as u64;
+            self.part_bytes += now.len() as u64;
             self.part.push(now);
-            if self.part_size == size_of(&self.to.settings, self.number + 1) {
+            if self.part_bytes == self.to.settings.part_size {
                 self.send()?;
             }
         }
@@ -227,11 +233,11 @@ impl ObjectWriter {
     /// Sends the part that is full.
     fn send(&mut self) -> Result<(), ArchiveError> {
         self.number += 1;
-        if self.number > MOST_PARTS {
+        if u64::from(self.number) > MOST_PARTS {
             let why = "it would have more than 10,000 parts: raise `upload.part_size` in the settings";
             return Err(StoreError::invalid(&self.to.key, self.to.store.location(), why).into());
         }
-        let (number, size) = (self.number, std::mem::take(&mut self.part_size));
+        let (number, size) = (self.number, std::mem::take(&mut self.part_bytes));
         let (offset, body) = (self.passed_on, std::mem::take(&mut self.part));
         self.passed_on += size;
         let way = self.way()?;
@@ -247,11 +253,10 @@ impl ObjectWriter {
         };
         self.collect()?;
         crate::failpoint::reach(&format!("backup-part-{number}"));
-        let permits = u32::try_from(size.div_ceil(MIB).min(in_flight(&self.to.settings) / MIB)).unwrap_or(1).max(1);
         let room = Arc::clone(&self.room);
         let permit = self.handle.block_on(async {
             self.pace.wait(size).await;
-            room.acquire_many_owned(permits).await
+            room.acquire_owned().await
         });
         let permit = permit.map_err(io::Error::other)?;
         self.sending.spawn_on(
@@ -288,15 +293,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ten_thousand_parts_hold_a_terabyte_and_a_half() {
+    fn no_object_has_too_many_parts_and_memory_stays() {
         let settings = UploadSettings::default();
-        let all: u64 = (1..=MOST_PARTS).map(|n| size_of(&settings, n)).sum();
-        assert!(all > 3 << 39, "{all}");
-        let mut sum = 0;
-        let largest = (1..MOST_PARTS).map(|n| size_of(&settings, n)).find(|size| {
-            sum += size;
-            sum > 100 << 30
-        });
-        assert!(largest < Some(100 * MIB), "{largest:?}");
+        let part_size = settings.part_size;
+        assert!(full_at(&settings) + 500 * part_size < MOST_PARTS * part_size, "room for the last frame");
+        assert_eq!(full_at(&UploadSettings { part_size: 5 << 30, ..settings }), LARGEST);
+        for (size, parts, concurrency) in [(1, 1, 4), (100 << 30, 1, 4), (200 << 30, 2, 2), (2 << 40, 15, 1)] {
+            let UploadSettings { part_size: found, concurrency: under_way, .. } = settings_for(settings, size);
+            assert_eq!((found.div_ceil(part_size), under_way), (parts, concurrency), "{size}");
+            assert!(size.div_ceil(found) <= MOST_PARTS);
+        }
     }
 }

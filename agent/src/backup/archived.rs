@@ -24,6 +24,7 @@ use super::chain::{self, Decision, Kind, Newest};
 use super::{Made, READY, Wish, describe, inventory, owner, publish, told_to_stop};
 use crate::archive::create::{self, ArchiveError, Archived, Request};
 use crate::archive::source::Source;
+use crate::archive::upload::full_at;
 use crate::context::Context;
 use crate::engine::files::{CaptureWish, CapturedFiles};
 use crate::engine::{Engine, FileBackup, Identity, Step};
@@ -341,6 +342,7 @@ impl Work<'_> {
             compression: target.archive.compression,
             chunk_size: target.archive.chunk_size,
             upload: target.upload,
+            full_at: full_at(&target.upload),
             reread: self.wish.reread,
             resume: Some(Arc::new(uploads.clone())),
             passed: Arc::clone(&passed),

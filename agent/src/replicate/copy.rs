@@ -18,7 +18,7 @@ use perennial_shared::store::{Meta, Reader, StoreError};
 use tokio::io::AsyncReadExt;
 use tokio::runtime::Handle;
 
-use crate::archive::upload::{Destination, ObjectWriter};
+use crate::archive::upload::{Destination, ObjectWriter, settings_for};
 use crate::context::{Context, key_id};
 use crate::failure::{Exit, Failure};
 use crate::watch::{Progress, Watch};
@@ -119,7 +119,7 @@ async fn object(from: &Context, to: &Context, needed: Needed) -> Result<(), Copy
     let destination = Destination {
         store: to.repository.shared_store(),
         key: needed.key.clone(),
-        settings: to.target.upload,
+        settings: settings_for(to.target.upload, needed.size),
         resume: None,
     };
     let (handle, location) = (Handle::current(), from.repository.location());

@@ -1,7 +1,8 @@
 //! The archive format: how a folder's files become immutable objects of a repository, and how they are found again.
 //!
 //! ```text
-//! data-0.tar.zst   frames one after another; of a base they decompress to an ordinary tar file
+//! data-0.tar.zst   frames one after another; of a base they decompress to an ordinary tar file, which goes on in data-1
+//!                  where it is larger than an object should be
 //! index-0          pages one after another: a tree whose leaves list files, and for large files their chunks;
 //!                  index-1 and so on where an interrupted run had completed its own
 //! manifest.json    names both, and the tree's root
