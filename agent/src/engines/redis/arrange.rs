@@ -9,12 +9,13 @@
 //! the backup's, and the next run begins with that.
 
 use std::fs::{self, File};
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::aof::{self, List};
+use super::appended::{Begins, damaged, is_not_the_last, kind};
 use super::captured;
 use super::layout::Layout;
 use super::{others, rdb};
@@ -156,13 +157,14 @@ fn check_appended(folder: &Path, findings: &mut Vec<String>) -> Result<Option<rd
     for (n, part) in list.parts.iter().enumerate() {
         let path = folder.join(&part.name);
         match kind(&path).map_err(|e| damaged(&path, &e))? {
-            Begins::AsDump if is_dump_alone(&part.name) => summary = Some(rdb::check(&path)?),
-            Begins::AsDump => findings.push(format!("{} was written by Redis 6 and is not looked into", part.name)),
+            Begins::AsDump => summary = Some(rdb::check(&path)?),
+            Begins::AsDumpWithCommands => {
+                findings.push(format!("{} was written by Redis 6 and is not looked into", part.name));
+            }
             Begins::Otherwise => {
                 let (cut, whole) = cut(&path).map_err(|e| damaged(&path, &e))?;
                 if cut > 0 && n + 1 < list.parts.len() {
-                    let why = format!("its last command is not whole, and it is not the last file ({cut} bytes)");
-                    return Err(EngineError::Damaged { what: path.display().to_string(), why });
+                    return Err(is_not_the_last(&path, cut));
                 }
                 if cut > 0 {
                     findings.push(format!(
@@ -174,30 +176,6 @@ fn check_appended(folder: &Path, findings: &mut Vec<String>) -> Result<Option<rd
         }
     }
     Ok(summary)
-}
-
-fn damaged(path: &Path, error: &io::Error) -> EngineError {
-    if error.kind() == io::ErrorKind::InvalidData {
-        EngineError::Damaged { what: path.display().to_string(), why: error.to_string() }
-    } else {
-        EngineError::files(path, error)
-    }
-}
-
-/// Redis 6 wrote commands behind the point-in-time file in its one append-only file, and Redis 7 takes that for its base as it is.
-fn is_dump_alone(name: &str) -> bool {
-    Path::new(name).extension().is_some_and(|e| e == "rdb")
-}
-
-enum Begins {
-    AsDump,
-    Otherwise,
-}
-
-fn kind(path: &Path) -> io::Result<Begins> {
-    let mut magic = vec![];
-    File::open(path)?.take(6).read_to_end(&mut magic)?;
-    Ok(if magic.starts_with(b"REDIS") || magic.starts_with(b"VALKEY") { Begins::AsDump } else { Begins::Otherwise })
 }
 
 /// Cuts a file of commands behind the last whole one: bytes cut off, bytes kept.

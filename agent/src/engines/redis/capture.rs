@@ -2,10 +2,11 @@
 //!
 //! Promises: what was acknowledged before the call is in what is captured. The point-in-time file is begun after the call. The
 //! append-only files are taken at a length that they had after it, and as one set: their list is the same before and after the
-//! links were made. Nothing is stopped and nothing is copied; the server's own rewriting goes on, and what it replaces stays with us
-//! under its second name.
+//! links were made. Both are read before they are archived, and what is damaged is an error. Nothing is stopped and nothing is copied; the
+//! server's own rewriting goes on, and what it replaces stays with us under its second name.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -18,7 +19,7 @@ use super::captured::{self, Captured};
 use super::client::Link;
 use super::info::{Info, name_of};
 use super::layout::Layout;
-use super::{Redis, blocking, rdb, save};
+use super::{Redis, appended, blocking, rdb, save};
 use crate::archive::source::Source;
 use crate::engine::files::{CaptureWish, CapturedFiles};
 use crate::engine::{EngineError, Step};
@@ -33,6 +34,7 @@ const TRIES: usize = 50;
 struct Appended {
     lengths: BTreeMap<RelPath, u64>,
     collections: Vec<String>,
+    known: appended::Known,
 }
 
 pub(super) async fn capture(redis: &Redis, wish: &CaptureWish<'_>) -> Result<CapturedFiles, EngineError> {
@@ -76,10 +78,11 @@ pub(super) async fn capture(redis: &Redis, wish: &CaptureWish<'_>) -> Result<Cap
     }
     if wants_aof {
         (wish.progress)(Step { state: "taking the append-only files", done: None });
-        match append_only(&mut link, &layout, &data_dir, &captured.folder, wish.patience).await {
+        match append_only(&mut link, &layout, &data_dir, &captured.folder, wish).await {
             Ok(appended) => {
                 files.source.lengths = appended.lengths;
                 files.collections = appended.collections;
+                files.remember = serde_json::to_value(appended.known).ok();
             }
             Err(e @ EngineError::Failed { .. }) if wants_rdb => {
                 files.findings.push(format!("the append-only files are not in this backup: {e}"));
@@ -108,27 +111,35 @@ async fn append_only(
     layout: &Layout,
     data_dir: &Path,
     into: &Path,
-    patience: Duration,
+    wish: &CaptureWish<'_>,
 ) -> Result<Appended, EngineError> {
     let before = names(&link.info("keyspace").await?);
-    rewritten(link, patience).await?;
+    rewritten(link, wish.patience).await?;
     written(link).await?;
     let (from, to) = (data_dir.join(&layout.aof_folder), into.join(&layout.aof_folder));
     let list = layout.aof_manifest();
     let folder = layout.aof_folder.clone();
-    let lengths = blocking(move || {
+    let linked = to.clone();
+    let files = blocking(move || {
         for _ in 0..TRIES {
-            if let Some(lengths) = set(&from, &to, &list, &folder)? {
-                return Ok(lengths);
+            if let Some(files) = set(&from, &to, &list)? {
+                return Ok(files);
             }
             std::thread::sleep(PAUSE);
         }
         let why = "the server replaced its append-only files faster than they could be linked".into();
         Err(EngineError::Failed { what: "backup", id: from.display().to_string(), why })
     });
-    let lengths = lengths.await?;
+    let files = files.await?;
     let after = names(&link.info("keyspace").await?);
-    Ok(Appended { lengths, collections: before.into_iter().filter(|name| after.contains(name)).collect() })
+    (wish.progress)(Step { state: "reading the append-only files", done: None });
+    // What was remembered by another version of this program is nothing.
+    let known = wish.parent.and_then(|(_, said)| serde_json::from_value(said.clone()).ok()).unwrap_or_default();
+    let read = files.clone();
+    let known = blocking(move || appended::check(&linked, &read, &known)).await?;
+    let folder = RelPath::root().join(OsStr::new(&folder));
+    let lengths = files.into_iter().map(|(name, length)| (folder.join(OsStr::new(&name)), length)).collect();
+    Ok(Appended { lengths, collections: before.into_iter().filter(|name| after.contains(name)).collect(), known })
 }
 
 /// Waits for a rewrite to end. Before the first one after `appendonly yes` has ended, the files on the disk are those of an earlier time,
@@ -167,8 +178,8 @@ async fn written(link: &mut Link) -> Result<(), EngineError> {
     Ok(())
 }
 
-/// Links the files of the list, and tells how long those that still grow are. `None` when the list changed meanwhile.
-fn set(from: &Path, to: &Path, list: &str, folder: &str) -> Result<Option<BTreeMap<RelPath, u64>>, EngineError> {
+/// Links the files of the list, and tells in its order how long they are: the last one grows. `None` when the list changed meanwhile.
+fn set(from: &Path, to: &Path, list: &str) -> Result<Option<Vec<(String, u64)>>, EngineError> {
     let path = from.join(list);
     let read = || fs::read_to_string(&path).map_err(|e| EngineError::files(&path, &e));
     let text = read()?;
@@ -180,8 +191,7 @@ fn set(from: &Path, to: &Path, list: &str, folder: &str) -> Result<Option<BTreeM
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(EngineError::files(to, &e)),
         _ => fs::create_dir(to).map_err(|e| EngineError::files(to, &e))?,
     }
-    let folder = RelPath::root().join(std::ffi::OsStr::new(folder));
-    let mut lengths = BTreeMap::new();
+    let mut files = vec![];
     for part in &parsed.parts {
         let (here, there) = (from.join(&part.name), to.join(&part.name));
         match captured::link(&here, &there) {
@@ -190,12 +200,12 @@ fn set(from: &Path, to: &Path, list: &str, folder: &str) -> Result<Option<BTreeM
             linked => linked.map_err(|e| EngineError::files(&here, &e))?,
         }
         let length = fs::metadata(&there).map_err(|e| EngineError::files(&there, &e))?.len();
-        lengths.insert(folder.join(std::ffi::OsStr::new(&part.name)), length);
+        files.push((part.name.clone(), length));
     }
     if read()? != text {
         return Ok(None);
     }
     let kept = to.join(list);
     fs::write(&kept, parsed.text()).map_err(|e| EngineError::files(&kept, &e))?;
-    Ok(Some(lengths))
+    Ok(Some(files))
 }

@@ -6,7 +6,7 @@
 //! | `inventory`, `value`, `names` | counts of databases, samples of keys and their digests |
 //! | `writes` | refusing writes |
 //! | `layout`, `known`, `startup` | where the data is, and what the server will be after a restart |
-//! | `capture`, `captured`, `save` | capturing: the folder, the point-in-time file, the append-only files |
+//! | `capture`, `captured`, `save`, `appended` | capturing: the folder, the point-in-time file, the append-only files, read to their ends |
 //! | `rdb`, `aof` | the files themselves, read without a server |
 //! | `arrange`, `others`, `install`, `log`, `versions` | making a data folder of a backup, and the server's of it |
 //! | `examine` | what loses data |
@@ -15,6 +15,7 @@
 //! yet; how many may expire stands beside it.
 
 mod aof;
+mod appended;
 mod arrange;
 mod capture;
 mod captured;
