@@ -206,13 +206,12 @@ async fn replaces_only_when_told(machine: &Machine, fresh: &dyn Subject, used: &
 async fn refuses_writes_and_answers_reads(subject: &dyn Subject) {
     let engine = subject.engine(None);
     let new = rows() * 10;
-    if engine.can_refuse_writes() {
-        engine.refuse_writes().await.expect("refused");
+    let refused = engine.refuse_writes().await;
+    assert!(refused.is_ok() || !engine.can_refuse_writes(), "{refused:?}");
+    if refused.is_ok() {
         assert!(!subject.write(new).await, "a write is refused");
         assert!(!subject.rows().await.is_empty(), "reads are answered");
         engine.accept_writes().await.expect("accepted");
-    } else {
-        engine.refuse_writes().await.expect_err("it says that it cannot");
     }
     assert!(subject.write(new).await && subject.delete(new).await, "a write is accepted");
 }

@@ -155,7 +155,7 @@ async fn a_weaviate_of_a_service_manager_is_restored(manager: &Manager) {
     machine("other.service").run(&restore).exits(1).says(manager.unknown);
     assert_eq!((server.objects().await, server.pid()), (250, pid), "a refused restore changes nothing");
     std::fs::remove_file(manager.log(server.folder())).expect("it was asked");
-    docs.run(&restore).exits(0).says("find themselves");
+    docs.run(&restore).exits(0).says("asked for find themselves");
     assert_eq!(server.objects().await, 200);
     assert_ne!(server.pid(), pid, "it was started anew");
     assert_eq!(manager.calls(server.folder()), manager.calls);

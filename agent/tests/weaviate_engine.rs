@@ -13,7 +13,7 @@ use perennial::engine::{Counted, Engine, EngineError, NativeBackup, Step};
 use perennial::engines::weaviate::{Options, Weaviate};
 use perennial_shared::secret::Secret;
 use serde_json::json;
-use support::data::{fill, id, make_collection, send, try_send};
+use support::data::{fill, id, make_collection, object, send, try_send};
 use support::s3::{BUCKET, S3};
 use support::weaviate::{API_KEY, WeaviateServer};
 
@@ -83,6 +83,11 @@ async fn what_a_server_says_of_itself_and_how_it_is_interrupted() {
     assert!(status == 500 && text.contains("read-only"), "{status} {text}");
     let (status, _) = try_send("DELETE", &format!("{url}/v1/objects/Tens/{id0}?tenant=t0"), None).await;
     assert_eq!(status, 500);
+    // Why clients are cut off before a final backup: of a batch the first object is refused, and the others are acknowledged and lost.
+    let batch = [object("Plain", 7001, &json!({})), object("Plain", 7002, &json!({}))];
+    let answers = send("POST", &format!("{url}/v1/batch/objects"), Some(json!({ "objects": batch }))).await;
+    let said = |n: usize| answers[n]["result"]["status"].as_str().unwrap_or_default().to_owned();
+    assert_eq!((said(0).as_str(), said(1).as_str(), engine.can_refuse_writes()), ("FAILED", "SUCCESS", false));
     assert_eq!(engine.count().await.expect("reads go on"), all_kinds());
     let refused = engine.capture(&in_bucket("read-only"), PATIENCE, &silent).await.expect_err("a known limit");
     assert!(matches!(&refused, EngineError::Failed { why, .. } if why.contains("read-only")), "{refused}");

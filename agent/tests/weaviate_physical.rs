@@ -5,6 +5,8 @@ mod support;
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -12,7 +14,7 @@ use perennial_shared::repository::Repository;
 use perennial_shared::verify::sha256_hex;
 use serde_json::{Value, json};
 use support::cli::{Machine, PREFIX, Ran};
-use support::data::{fill, id, make_collection, send, try_send};
+use support::data::{fill, id, make_collection, send};
 use support::s3::S3;
 use support::weaviate::WeaviateServer;
 use support::writer::{Part, Writer, Written};
@@ -247,13 +249,24 @@ async fn the_engines_own_backups_and_those_of_its_files_go_side_by_side() {
     files.run(&["backup", "restore"]).exits(5);
 }
 
-#[tokio::test]
-async fn a_final_backup_refuses_writes_and_goes_on_answering() {
+/// Reads one object again and again until it is told to stop: how often. Each read must be answered.
+async fn read(url: String, told: Arc<AtomicBool>) -> u64 {
+    let mut answered = 0;
+    while !told.load(Ordering::Relaxed) {
+        send("GET", &format!("{url}/v1/objects/Doc/{}", id(7)), None).await;
+        answered += 1;
+    }
+    answered
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_final_backup_has_all_that_clients_were_told_before_they_were_cut_off() {
     let s3 = S3::start();
     let (server, next) = (WeaviateServer::start("weaviate-0", &s3), WeaviateServer::start("weaviate-0", &s3));
     tokio::join!(server.wait(), next.wait());
     make_collection(&server.url(), "Doc", json!({})).await;
     fill(&server.url(), "Doc", 0..200, json!({})).await;
+    make_collection(&server.url(), "Busy", json!({})).await;
     let repository = s3.repository(PREFIX);
     let me = "i-0123456789abcdef0";
     let of = |server: &WeaviateServer| {
@@ -272,15 +285,19 @@ async fn a_final_backup_refuses_writes_and_goes_on_answering() {
         nonce: String::new(),
     };
     repository.claim(&claim).await.expect("claimed");
-    of(&server).run(&["run", "final-i-1-1"]).exits(0).says("200 objects");
+    // Clients are cut off: without them, and with the address gone, nothing refuses the next write.
+    let writer = Writer::start(&server.url(), Part { collection: "Busy", tenant: None });
+    writer.more(50).await;
+    let (written, end) = (writer.stop().await, Timestamp::now());
+    let told = Arc::new(AtomicBool::new(false));
+    let reading = tokio::spawn(read(server.url(), Arc::clone(&told)));
+    tokio::task::block_in_place(|| of(&server).run(&["run", "final-i-1-1"])).exits(0);
+    told.store(true, Ordering::Relaxed);
+    assert!(reading.await.expect("every read of those who are left was answered") > 0);
+    let held = server.objects().await;
 
-    let one = json!({"class": "Doc", "id": id(900), "properties": {"title": "late"}, "vector": vec![0.5; 16]});
-    let (status, text) = try_send("POST", &format!("{}/v1/objects", server.url()), Some(one.clone())).await;
-    assert!(status >= 400 && text.contains("read-only"), "{status} {text}");
-    send("GET", &format!("{}/v1/objects/Doc/{}", server.url(), id(7)), None).await;
-    assert_eq!(server.objects().await, 200);
-
-    of(&next).run(&["backup", "restore"]).exits(0).says("200 objects");
-    send("POST", &format!("{}/v1/objects", next.url()), Some(one)).await;
-    assert_eq!(next.objects().await, 201, "the restored engine takes writes");
+    of(&next).run(&["backup", "restore"]).exits(0).says(&format!("{held} objects"));
+    assert!(written.must_be_at(&next.url(), end).await > 0);
+    fill(&next.url(), "Doc", 900..901, json!({})).await;
+    assert_eq!(next.objects().await, held + 1, "the restored engine takes writes");
 }

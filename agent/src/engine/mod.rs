@@ -57,7 +57,7 @@ pub trait Engine: Send + Sync {
     /// Asks for a sample again. A sample that is no longer there gives an empty answer, not an error.
     async fn ask(&self, collection: &str, sample: &Sample) -> Result<Answer, EngineError>;
 
-    /// Whether [`Engine::refuse_writes`] works. Where it does not, clients must be cut off before a final backup.
+    /// Whether [`Engine::refuse_writes`] refuses every write. Where it does not, clients must be cut off before a final backup.
     fn can_refuse_writes(&self) -> bool;
 
     /// Refuses writes and goes on answering reads, until [`Engine::accept_writes`] or a restart.

@@ -179,12 +179,17 @@ impl Written {
         );
     }
 
-    /// All objects, by their ids, with their values.
+    /// All objects, by their ids, with their values; each must have the vector that was written with its value.
     async fn objects(&self, url: &str) -> BTreeMap<String, u64> {
+        let written: Vec<_> = self.log.0.lock().expect("a log").iter().flat_map(|r| r.changes.clone()).collect();
+        let keys: BTreeMap<_, _> = written.into_iter().map(|(key, _)| (id(key), key)).collect();
         let tenant = self.part.tenant.map(|t| format!("&tenant={t}")).unwrap_or_default();
         let (mut found, mut after) = (BTreeMap::new(), String::new());
         loop {
-            let address = format!("{url}/v1/objects?class={}&limit=500&after={after}{tenant}", self.part.collection);
+            let address = format!(
+                "{url}/v1/objects?class={}&limit=500&include=vector&after={after}{tenant}",
+                self.part.collection
+            );
             let (status, text) = try_send("GET", &address, None).await;
             assert_eq!(status, 200, "{text}");
             let page: Value = serde_json::from_str(&text).expect("JSON");
@@ -193,7 +198,11 @@ impl Written {
             after = last["id"].as_str().expect("an id").into();
             for object in objects {
                 let key = object["id"].as_str().expect("an id").to_owned();
-                found.insert(key, object["properties"]["n"].as_u64().expect("a number"));
+                let n = object["properties"]["n"].as_u64().expect("a number");
+                let known = keys.get(&key).unwrap_or_else(|| panic!("nobody wrote {object}"));
+                let there: Vec<f32> = serde_json::from_value(object["vector"].clone()).expect("a vector");
+                assert_eq!(there, vector(known ^ (n << 32), 16), "{object}");
+                found.insert(key, n);
             }
         }
     }

@@ -77,7 +77,7 @@ fn kind() -> impl Strategy<Value = Kind> {
 
 /// By whom writes are refused during a final backup: by taking the address away, or by the engine.
 fn method() -> impl Strategy<Value = &'static str> {
-    prop_oneof![Just("native"), Just("physical")]
+    prop_oneof![Just("native"), Just("aof")]
 }
 
 /// A target with or without a replica.

@@ -126,9 +126,9 @@ impl Method {
     }
 
     /// Whether a final backup can be made while writes are refused and reads go on. Else clients are cut off before it:
-    /// Weaviate's own backup fails on shards that refuse writes, and Qdrant has nothing that refuses them.
+    /// Qdrant has nothing that refuses writes, and a Weaviate that refuses them acknowledges most of a batch without storing it.
     pub fn keeps_reads(self) -> bool {
-        matches!(self, Self::Physical | Self::Auto | Self::Rdb | Self::Aof | Self::Both)
+        matches!(self, Self::Auto | Self::Rdb | Self::Aof | Self::Both)
     }
 }
 

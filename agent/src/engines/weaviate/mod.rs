@@ -28,7 +28,6 @@ mod read_only;
 mod restore;
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -52,8 +51,6 @@ pub struct Weaviate {
     data_dir: Option<PathBuf>,
     service: Option<Service>,
     physical: bool,
-    /// Whether it was this program that had it refuse writes.
-    refusing: AtomicBool,
 }
 
 /// What must be known of a Weaviate server.
@@ -75,9 +72,8 @@ impl Weaviate {
     /// The server at `url`; nothing is sent yet.
     pub fn new(url: &str, key: Option<&Secret>, options: Options) -> Result<Self, EngineError> {
         let Options { debug_url, host_name, data_dir, service, physical } = options;
-        let refusing = AtomicBool::new(false);
         let (client, profiling) = (Client::new(url, key)?, Profiling::new(debug_url.as_deref(), url)?);
-        Ok(Self { client, profiling, host_name, data_dir, service, physical, refusing })
+        Ok(Self { client, profiling, host_name, data_dir, service, physical })
     }
 
     /// The identity, which must have the pinned host name.
@@ -131,17 +127,16 @@ impl Engine for Weaviate {
     }
 
     async fn refuse_writes(&self) -> Result<(), EngineError> {
-        self.refusing.store(true, Ordering::Relaxed);
         read_only::set_all(&self.client, "READONLY").await
     }
 
     async fn accept_writes(&self) -> Result<(), EngineError> {
-        self.refusing.store(false, Ordering::Relaxed);
         read_only::set_all(&self.client, "READY").await
     }
 
+    /// A shard that refuses writes refuses the first object of a batch, and acknowledges the others without storing them.
     fn can_refuse_writes(&self) -> bool {
-        true
+        false
     }
 
     async fn examine(&self) -> Vec<Check> {

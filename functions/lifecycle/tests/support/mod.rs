@@ -117,8 +117,9 @@ impl World {
             }
             Kind::PrivateIp => "kind: private_ip, address: 10.0.1.50",
         };
+        let engine = if method == "aof" { "redis" } else { "weaviate" };
         let text = format!(
-            "{{name: docs, engine: weaviate, method: {method}, repository: 's3://bucket/prefix', auto_scaling: {{group: docs}}, \
+            "{{name: docs, engine: {engine}, method: {method}, repository: 's3://bucket/prefix', auto_scaling: {{group: docs}}, \
              endpoint: {{{endpoint}}}, restore: {{empty_repository: allow, attempts: 2}}}}"
         );
         aws.state().now = START;
@@ -480,7 +481,7 @@ pub async fn serving(kind: Kind) -> World {
 
 /// As [`serving`], of a target whose engine refuses writes during its final backup.
 pub async fn serving_reads(kind: Kind) -> World {
-    in_service(World::with_method(kind, "physical")).await
+    in_service(World::with_method(kind, "aof")).await
 }
 
 async fn in_service(mut world: World) -> World {

@@ -224,6 +224,16 @@ mod tests {
         process.resume();
         while process.stands_still().expect("looked at") {}
         frozen.thaw().expect_err("somebody let it go on");
+        // A program of ours that hangs does not hold it for ever: nobody closes this watchdog's pipe.
+        let watchdog = Watchdog::start(child.id()).expect("started");
+        process.signal(Signal::STOP).expect("stopped");
+        while !process.stands_still().expect("looked at") {}
+        let end = Instant::now() + Duration::from_secs(20);
+        while process.stands_still().expect("looked at") {
+            assert!(Instant::now() < end, "the engine stands still");
+            sleep(LOOK);
+        }
+        drop(watchdog);
         // What a killed program of ours leaves behind lets it go on at once, and never again.
         let mut watchdog = Watchdog::start(child.id()).expect("started");
         process.signal(Signal::STOP).expect("stopped");

@@ -4,21 +4,15 @@
 //! would hold the object, and no search would find it. There is no request for writing that out. A batch delete does it as its
 //! first step, and one that only tries and matches nothing does nothing else.
 //!
-//! A shard that refuses writes answers that request just the same and does not do it. Where we closed it ourselves, it is opened
-//! for the moment of the request, and again, until two such moments show the same files: then nothing is under way any more.
+//! A shard that refuses writes answers that request just the same and does not do it, which is told.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 
 use super::super::client::{Client, Request};
 use super::super::inventory::{self, Class};
-use super::super::read_only;
 use super::shards::{self, Shard};
 use crate::engine::EngineError;
 
@@ -26,16 +20,12 @@ use crate::engine::EngineError;
 const AT_ONCE: usize = 8;
 /// An id that nothing has. If something had it: the delete is only tried.
 const NOBODY: &str = "00000000-0000-0000-0000-000000000001";
-/// How often a closed shard is opened.
-const OPENINGS: u32 = 20;
-const BETWEEN: Duration = Duration::from_millis(100);
 
 /// A collection, or one of its tenants.
 #[derive(Debug, Clone)]
 struct Part {
     class: String,
     tenant: Option<String>,
-    shards: Vec<String>,
     closed: bool,
 }
 
@@ -43,9 +33,6 @@ struct Part {
 #[derive(Clone, Copy)]
 pub(super) struct Hook<'a> {
     pub(super) client: &'a Client,
-    pub(super) data: &'a Path,
-    /// Whether it was us who had it refuse writes.
-    pub(super) refusing: bool,
 }
 
 /// What was there when it was written out.
@@ -68,35 +55,14 @@ impl Hook<'_> {
     }
 
     async fn part(self, part: Part) -> Result<Option<String>, EngineError> {
-        match (part.closed, self.refusing) {
-            (false, _) => self.ask(&part).await.map(|()| None),
-            (true, true) => self.open_and_ask(&part).await,
-            (true, false) => Ok(Some(format!(
+        if part.closed {
+            return Ok(Some(format!(
                 "{}: it refuses writes, so that what its vector index holds back could not be written out: objects that were \
                  written last may not be found by their vectors after a restore",
                 part.class
-            ))),
+            )));
         }
-    }
-
-    async fn open_and_ask(self, part: &Part) -> Result<Option<String>, EngineError> {
-        let mut before = None;
-        for _ in 0..OPENINGS {
-            read_only::set(self.client, &part.class, &part.shards, "READY").await?;
-            let asked = self.ask(part).await;
-            read_only::set(self.client, &part.class, &part.shards, "READONLY").await?;
-            asked?;
-            let now = self.written(part).await?;
-            if before.as_ref() == Some(&now) {
-                return Ok(None);
-            }
-            before = Some(now);
-            tokio::time::sleep(BETWEEN).await;
-        }
-        let class = &part.class;
-        Ok(Some(format!(
-            "{class}: clients still write to it; the last of it may not be found by its vectors after a restore"
-        )))
+        self.ask(&part).await.map(|()| None)
     }
 
     async fn ask(self, part: &Part) -> Result<(), EngineError> {
@@ -121,35 +87,6 @@ impl Hook<'_> {
             Some(tenant) => Ok(inventory::tenants(self.client, &part.class).await?.0.contains(tenant)),
         }
     }
-
-    /// The counter of objects and the lengths of the vector index' logs: what a write changes.
-    async fn written(self, part: &Part) -> Result<BTreeMap<PathBuf, (u64, Vec<u8>)>, EngineError> {
-        let folder = self.data.join(part.class.to_lowercase());
-        let shards: Vec<_> = part.shards.iter().map(|shard| folder.join(shard)).collect();
-        super::blocking(&folder, move || {
-            let mut found = BTreeMap::new();
-            for shard in shards {
-                let counter = shard.join("indexcount");
-                found.insert(counter.clone(), (0, fs::read(counter)?));
-                for entry in fs::read_dir(&shard)? {
-                    lengths(&entry?.path(), &mut found)?;
-                }
-            }
-            Ok(found)
-        })
-        .await
-    }
-}
-
-fn lengths(folder: &Path, found: &mut BTreeMap<PathBuf, (u64, Vec<u8>)>) -> io::Result<()> {
-    if !folder.to_string_lossy().ends_with(".commitlog.d") {
-        return Ok(());
-    }
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        found.insert(entry.path(), (entry.metadata()?.len(), vec![]));
-    }
-    Ok(())
 }
 
 /// What can be asked for at once: collections, and of those with tenants each tenant. What the engine does not have in memory holds
@@ -162,11 +99,9 @@ fn parts(classes: &[Class], shards: impl Iterator<Item = Shard>) -> Vec<Part> {
         let part = parts.entry((shard.class.clone(), tenant.clone())).or_insert_with(|| Part {
             class: shard.class,
             tenant,
-            shards: vec![],
             closed: false,
         });
         part.closed |= shard.vector_indexing_status == "READONLY";
-        part.shards.push(shard.name);
     }
     parts.into_values().collect()
 }

@@ -88,8 +88,8 @@ impl Weaviate {
     }
 
     /// Freezes until the instant is a good one.
-    async fn freeze(&self, folder: &DataFolder, process: Process, mut links: Links) -> Result<Moment, EngineError> {
-        let hook = Hook { client: &self.client, data: &folder.path, refusing: self.refusing.load(Ordering::Relaxed) };
+    async fn freeze(&self, process: Process, mut links: Links) -> Result<Moment, EngineError> {
+        let hook = Hook { client: &self.client };
         let (mut paused, process) = (Duration::ZERO, Arc::new(process));
         for _ in 0..TRIES {
             let Flushed { collections, findings } = hook.flush().await?;
@@ -143,7 +143,7 @@ impl FileBackup for Weaviate {
         });
         let links = links.await?;
         told("freezing");
-        let Moment { links, paused, collections, mut findings } = self.freeze(&folder, process, links).await?;
+        let Moment { links, paused, collections, mut findings } = self.freeze(process, links).await?;
         told("checking logs");
         let lengths = blocking(&capture, move || links.finish()).await?;
         let root = capture.clone();
