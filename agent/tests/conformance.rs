@@ -7,9 +7,10 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use perennial::engine::{Answer, EngineError};
+use perennial::service;
 use perennial_shared::id::BackupId;
 use perennial_shared::manifest::Sample;
 use perennial_shared::repository::Repository;
@@ -23,6 +24,8 @@ use support::subject::redis::RedisSubject;
 use support::subject::weaviate::WeaviateSubject;
 use support::subject::{Subject, Writer, settled, waits};
 
+/// For stopping and starting.
+const PATIENCE: Duration = Duration::from_mins(2);
 /// Later than any engine is.
 const LATER: &str = "99.0.0";
 
@@ -93,6 +96,7 @@ async fn conforms(s3: &S3, used: impl Subject + 'static, mut fresh: impl Subject
     replaces_only_when_told(&new, &fresh, &*used).await;
     refuses_writes_and_answers_reads(&*used).await;
     refuses_another_version(s3, &fresh, &old, &new).await;
+    stops_and_starts(&fresh).await;
     fresh.restart().await;
     assert_eq!(fresh.rows().await, used.rows().await, "what was restored is on the disk");
 
@@ -214,6 +218,21 @@ async fn refuses_writes_and_answers_reads(subject: &dyn Subject) {
         engine.accept_writes().await.expect("accepted");
     }
     assert!(subject.write(new).await && subject.delete(new).await, "a write is accepted");
+}
+
+/// As a restore does it that swaps the data folder. Stopping what does not run is fine.
+async fn stops_and_starts(subject: &dyn Subject) {
+    let Some(service) = subject.service() else { return };
+    let (engine, before) = (subject.engine(None), subject.rows().await);
+    assert!(service::pid(&service).await.expect("asked").is_some());
+    for _ in 0..2 {
+        service::stop(&service, PATIENCE).await.expect("stopped");
+        assert_eq!(service::pid(&service).await.expect("asked"), None);
+        assert!(engine.health().await.expect_err("it is gone").is_absence());
+    }
+    service::start(&service, PATIENCE).await.expect("started");
+    engine.wait_until_ready(PATIENCE).await.expect("it serves");
+    assert_eq!(subject.rows().await, before, "what it held is what it holds");
 }
 
 /// A backup by a much later version is not put into this one, and nothing is touched for it, not even where `--replace` was said.

@@ -39,7 +39,11 @@ fn a_folder_comes_back_from_a_base_and_its_increments() {
 
     machine.run(&["backup", "restore"]).exits(5).says("not empty");
     machine.run(&["backup", "restore", "--replace"]).exits(5).says("--yes");
-    machine.run(&["backup", "restore", "--replace", "--yes", "--dry-run"]).exits(0).says("to fetch");
+    machine
+        .run(&["backup", "restore", "--replace", "--yes", "--dry-run"])
+        .exits(0)
+        .says("to fetch")
+        .says("a second that one request brings");
     overwrite(&machine.data().join("vectors.bin"), 9_000_000, b"an accident");
     machine.run(&["backup", "restore", "--replace", "--yes"]).exits(0).says("kept from the disk");
     assert_eq!(image(&machine.data()), before);

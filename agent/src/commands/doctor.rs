@@ -4,6 +4,7 @@
 
 mod engine;
 mod machine;
+mod replacement;
 mod replicas;
 mod repository;
 
@@ -20,6 +21,7 @@ pub async fn run(context: &Context) -> Result<Outcome, Failure> {
     let is_folder = context.target.engine == Engine::Files;
     let mut checks = if is_folder { vec![machine::data_folder(context)] } else { engine::checks(context).await };
     checks.extend(machine::checks(context));
+    checks.extend(replacement::check(&context.target));
     checks.extend(repository::checks(context).await);
     checks.extend(replicas::checks(context).await);
     let any = |found| checks.iter().any(|c: &Check| c.found == found);

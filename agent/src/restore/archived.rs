@@ -390,7 +390,7 @@ impl Work<'_> {
         if let Some(rate) = rate {
             let seconds = fetch_bytes as f64 / rate + begun.elapsed().as_secs_f64();
             findings.push(format!(
-                "about {seconds:.0} s at the {} a second that one request brings now",
+                "about {seconds:.0} s at most, at the {} a second that one request brings now; several are made at once",
                 bytes(rate as u64)
             ));
         }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use perennial::engine::Engine;
+use perennial_shared::settings::Service;
 
 /// A running engine and the client of an application on it. Row number `n` is one object whose content follows from `n`.
 #[async_trait]
@@ -47,6 +48,9 @@ pub trait Subject: Send + Sync {
 
     /// Every row that a client can read; a row with another content than its own is a failure.
     async fn rows(&self) -> BTreeSet<u64>;
+
+    /// How the product stops and starts it; `None` where it never does.
+    fn service(&self) -> Option<Service>;
 
     /// Ends the engine without warning and starts it again on the same data.
     async fn restart(&mut self);

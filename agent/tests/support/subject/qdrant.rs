@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use perennial::engine::Engine;
 use perennial::engines::qdrant::{Options, Qdrant};
 use perennial_shared::secret::Secret;
+use perennial_shared::settings::Service;
 use serde_json::json;
 
 use super::super::http_client;
@@ -86,6 +87,10 @@ impl Subject for QdrantSubject {
             assert_eq!(found["payload"]["n"], *row, "{found}");
         }
         points.into_keys().collect()
+    }
+
+    fn service(&self) -> Option<Service> {
+        None
     }
 
     async fn restart(&mut self) {

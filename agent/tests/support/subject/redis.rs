@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use perennial::engine::Engine;
 use perennial::engines::redis::{Options, Redis};
 use perennial_shared::secret::Secret;
-use perennial_shared::settings::Method;
+use perennial_shared::settings::{Method, Service};
 use tokio::sync::Mutex;
 
 use super::super::redis::{Client, PASSWORD, RedisServer};
@@ -115,6 +115,10 @@ impl Subject for RedisSubject {
             }
         }
         rows
+    }
+
+    fn service(&self) -> Option<Service> {
+        Some(self.server.script().service())
     }
 
     async fn restart(&mut self) {

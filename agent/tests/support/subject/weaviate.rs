@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use perennial::engine::Engine;
 use perennial::engines::weaviate::Weaviate;
 use perennial_shared::secret::Secret;
+use perennial_shared::settings::Service;
 use serde_json::{Value, json};
 
 use super::super::data::{id, make_collection, object, send, vector};
@@ -119,6 +120,10 @@ impl Subject for WeaviateSubject {
                 None => return rows,
             }
         }
+    }
+
+    fn service(&self) -> Option<Service> {
+        self.server.options().service
     }
 
     async fn restart(&mut self) {
