@@ -101,6 +101,19 @@ impl Engine {
         }
     }
 
+    /// Why `service` would be of no use; `None` where a restore stops and starts the engine.
+    fn without_service(self) -> Option<&'static str> {
+        match self {
+            Self::Weaviate | Self::Redis => None,
+            Self::Qdrant => {
+                Some("nothing with `engine: qdrant`: it is restored through its API while it runs, and never stopped")
+            }
+            Self::Files => {
+                Some("nothing with `engine: files`: what stops and starts a service around its folder are `commands`")
+            }
+        }
+    }
+
     pub(super) fn method(self, word: Option<&str>, check: &Check) -> Result<Method, SettingsError> {
         let Some(word) = word else { return Ok(self.methods()[0]) };
         let found = self.methods().iter().find(|m| m.word() == word);
@@ -144,7 +157,10 @@ pub(super) struct RawService {
 }
 
 impl RawService {
-    pub(super) fn check(self, check: &Check) -> Result<Service, SettingsError> {
+    pub(super) fn check(self, engine: Engine, check: &Check) -> Result<Service, SettingsError> {
+        if let Some(why) = engine.without_service() {
+            return Err(check.error("service", why));
+        }
         match (self.systemd, self.docker, self.start, self.stop) {
             (Some(unit), None, None, None) => {
                 check.name("service.systemd", &unit, 255, "-_.@:\\")?;

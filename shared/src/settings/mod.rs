@@ -43,7 +43,7 @@ pub struct Target {
     pub host_name: Option<String>,
     /// The engine's data folder on its instance, for the checks of free space and left-over folders.
     pub data_dir: Option<PathBuf>,
-    /// How the engine is started and stopped; needed where a restore puts files in its data folder.
+    /// How the engine is started and stopped; needed where a restore puts files in its data folder, refused where nothing is stopped.
     pub service: Option<Service>,
     /// Where the backups are.
     pub repository: RepositorySettings,

@@ -289,7 +289,7 @@ impl Raw {
             url,
             debug_url: self.debug_url,
             user: self.user,
-            service: self.service.map(|s| s.check(check)).transpose()?,
+            service: self.service.map(|s| s.check(engine, check)).transpose()?,
             archive: self.archive.check(&self.compression, check)?,
             upload: self.upload.check(check)?,
             commands: self.commands.check(check)?,
@@ -541,6 +541,22 @@ checks: {min_free_disk_gib: 20, min_free_memory_percent: 10, max_load_per_cpu: 2
             let error = parse("docs.yaml", &FULL.replacen(old, new, 1)).expect_err(new).to_string();
             assert!(error.starts_with(&format!("docs.yaml: {key}: ")), "{new}: {error}");
             assert!(error.contains(allowed), "{new}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_service_that_nobody_would_stop_is_refused() {
+        let of = |engine: &str| {
+            let text = "{name: t, repository: 'file:///b', data_dir: /d, service: {docker: db}, engine: ";
+            parse("docs.yaml", &format!("{text}{engine}}}")).map(|target| target.service.is_some())
+        };
+        assert_eq!((of("weaviate"), of("redis")), (Ok(true), Ok(true)));
+        for (engine, why) in [("qdrant", "through its API while it runs"), ("files", "`commands`")] {
+            let error = of(engine).expect_err(engine).to_string();
+            assert!(
+                error.starts_with("docs.yaml: service: {docker} is not allowed; ") && error.contains(why),
+                "{error}"
+            );
         }
     }
 
