@@ -42,7 +42,7 @@ pub(super) async fn capture(qdrant: &Qdrant, wish: &CaptureWish<'_>) -> Result<C
     let Qdrant { client, scratch, .. } = qdrant;
     let deadline = Instant::now() + wish.patience;
     qdrant.is_single().await?;
-    left_over::remove(client, scratch).await?;
+    let left = left_over::remove(client, scratch).await?;
     scratch.remove_capture().await?;
     let made_good = commit::make_good(qdrant).await?;
     let root = scratch.capture();
@@ -55,7 +55,8 @@ pub(super) async fn capture(qdrant: &Qdrant, wish: &CaptureWish<'_>) -> Result<C
     let known = wish.parent.and_then(|(_, value)| serde_json::from_value::<Memory>(value.clone()).ok());
     let known = known.filter(|k| k.timeline == timeline).map(|k| k.collections).unwrap_or_default();
     let mut memory = Memory { timeline, collections: BTreeMap::new() };
-    let mut captured = CapturedFiles { source: Source::folder(&root), findings: made_good, ..CapturedFiles::default() };
+    let findings = made_good.into_iter().chain(left).collect();
+    let mut captured = CapturedFiles { source: Source::folder(&root), findings, ..CapturedFiles::default() };
     for (name, own) in &called {
         (wish.progress)(Step { state: &format!("looking at {name}"), done: None });
         let Some(seen) = unchanged::look(client, own).await? else { continue };
@@ -89,6 +90,8 @@ pub(super) async fn capture(qdrant: &Qdrant, wish: &CaptureWish<'_>) -> Result<C
     }));
     write(&root.join(ALIASES), &aliases)?;
     captured.remember = serde_json::to_value(&memory).ok();
+    // What it says of a left-over snapshot is among the findings.
+    left_over::forget(scratch)?;
     Ok(captured)
 }
 

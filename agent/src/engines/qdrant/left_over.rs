@@ -2,12 +2,11 @@
 //!
 //! Its name is the server's and comes only with the answer: `<collection>-<peer>-<second>.snapshot`. A run that was killed while it
 //! waited knows which snapshots were there before and when it asked. Ours is then the one new snapshot named after that second or one of the
-//! next two; if there are several, somebody else made one of them and none is deleted. A server goes on with a snapshot that nobody
-//! waits for, so its end is waited for first.
+//! next two; if there are several, or only others that are new, somebody else made one of them: none is deleted, and the next backup says
+//! so. A server goes on with a snapshot that nobody waits for, so its end is waited for first.
 
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
@@ -82,32 +81,66 @@ pub(super) fn forget(scratch: &Scratch) -> Result<(), EngineError> {
     scratch.forget(RECORD)
 }
 
-/// Deletes the snapshot that an interrupted run left.
-pub(super) async fn remove(client: &Client, scratch: &Scratch) -> Result<(), EngineError> {
-    let Some(ours) = scratch.load::<Ours>(RECORD)? else { return Ok(()) };
+/// What became of it.
+#[derive(Debug, PartialEq, Eq)]
+enum Fate {
+    /// It was never made, or is deleted already.
+    Gone,
+    /// It is this one.
+    There(String),
+    /// It is one of these or none of them.
+    Unclear(Vec<String>),
+}
+
+/// Deletes the snapshot that an interrupted run left. Where it cannot be told from others it stays remembered, and what a person should
+/// know comes back.
+pub(super) async fn remove(client: &Client, scratch: &Scratch) -> Result<Option<String>, EngineError> {
+    let Some(ours) = scratch.load::<Ours>(RECORD)? else { return Ok(None) };
     if ours.name.is_none() {
         wait_until_made(client, &ours.collection).await?;
     }
-    let listed = listing(client, &ours.collection).await?.unwrap_or_default();
-    if let Some(name) = which(&ours, &listed) {
-        delete(client, &ours.collection, &name).await?;
+    let Some(listed) = listing(client, &ours.collection).await? else { return Ok(Some(out_of_reach(&ours))) };
+    match fate(&ours, &listed) {
+        Fate::Gone => {}
+        Fate::There(name) => delete(client, &ours.collection, &name).await?,
+        Fate::Unclear(candidates) => return Ok(Some(unclear(&ours, &candidates))),
     }
-    forget(scratch)
+    forget(scratch)?;
+    Ok(None)
 }
 
-/// Which of the listed ones is ours.
-fn which(ours: &Ours, listed: &[Snapshot]) -> Option<String> {
+fn fate(ours: &Ours, listed: &[Snapshot]) -> Fate {
+    let names = |found: &[&Snapshot]| found.iter().map(|s| s.name.clone()).collect();
     if let Some(name) = &ours.name {
-        return listed.iter().any(|s| s.name == *name).then(|| name.clone());
+        let is_there = listed.iter().any(|s| s.name == *name);
+        return if is_there { Fate::There(name.clone()) } else { Fate::Gone };
     }
     let expected = ours.asked_at..=ours.asked_at + SECONDS_LATER;
-    let is_new =
-        |s: &&Snapshot| !ours.before.contains(&s.name) && second_in(&s.name).is_some_and(|s| expected.contains(&s));
-    let mut found = listed.iter().filter(is_new);
-    match (found.next(), found.next()) {
-        (Some(one), None) => Some(one.name.clone()),
-        _ => None,
+    let is_timely = |s: &&Snapshot| second_in(&s.name).is_some_and(|s| expected.contains(&s));
+    let new: Vec<_> = listed.iter().filter(|s| !ours.before.contains(&s.name)).collect();
+    let timely: Vec<_> = new.iter().copied().filter(is_timely).collect();
+    match (&timely[..], &new[..]) {
+        ([one], _) => Fate::There(one.name.clone()),
+        ([], []) => Fate::Gone,
+        ([], others) => Fate::Unclear(names(others)),
+        (several, _) => Fate::Unclear(names(several)),
     }
+}
+
+fn unclear(Ours { collection, .. }: &Ours, candidates: &[String]) -> String {
+    format!(
+        "an interrupted backup had asked for a snapshot of {collection}, and whether it is one of these cannot be told: {}; none was \
+         deleted, delete those that nobody needs (DELETE /collections/{collection}/snapshots/NAME)",
+        candidates.join(", ")
+    )
+}
+
+/// The engine keeps the snapshots of a deleted collection, and gives no access to them.
+fn out_of_reach(Ours { collection, .. }: &Ours) -> String {
+    format!(
+        "an interrupted backup had asked for a snapshot of {collection}, which is no collection any more; if it was made, its file is \
+         still in the folder {collection} of the engine's snapshots, delete it there"
+    )
 }
 
 async fn wait_until_made(client: &Client, collection: &str) -> Result<(), EngineError> {
@@ -134,16 +167,6 @@ fn counts_running(metrics: &str, collection: &str) -> bool {
     running.filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok()).any(|count| count > 0.0)
 }
 
-/// How long to wait so that the next snapshot is not named as one of `listed`, nor made in the second of another of the server's.
-pub(super) fn wait_after(listed: &[Snapshot], now: Timestamp) -> Duration {
-    const APART: Duration = Duration::from_millis(1100);
-    let Some(last) = listed.iter().filter_map(Snapshot::second).max() else { return Duration::ZERO };
-    let since = now.as_millisecond() - last * 1000;
-    let wait = i64::try_from(APART.as_millis()).unwrap_or(0) - since;
-    // A clock that is ahead of this machine's is not waited for.
-    Duration::from_millis(u64::try_from(wait.max(0)).unwrap_or(0)).min(APART)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,25 +190,27 @@ mod tests {
     fn ours_is_found_by_its_name_or_as_the_only_one_of_its_second() {
         let before = "d-1-2026-11-21-09-59-59.snapshot";
         let (mine, later) = ("d-1-2026-11-21-10-00-01.snapshot", "d-1-2026-11-21-10-00-07.snapshot");
-        assert_eq!(which(&ours(Some(later)), &listed(&[before, mine, later])).as_deref(), Some(later));
-        assert_eq!(which(&ours(Some("gone")), &listed(&[mine])), None);
-        assert_eq!(which(&ours(None), &listed(&[before, mine, later])).as_deref(), Some(mine));
-        assert_eq!(which(&ours(None), &listed(&[before, later])), None, "never made");
-        let two = ["d-1-2026-11-21-10-00-00.snapshot", mine];
-        assert_eq!(which(&ours(None), &listed(&two)), None, "one of them is somebody else's");
-        assert_eq!(which(&ours(None), &listed(&["nightly.snapshot"])), None);
+        let there = |name: &str| Fate::There(name.into());
+        assert_eq!(fate(&ours(Some(later)), &listed(&[before, mine, later])), there(later));
+        assert_eq!(fate(&ours(Some("gone")), &listed(&[mine])), Fate::Gone);
+        assert_eq!(fate(&ours(None), &listed(&[before, mine, later])), there(mine));
+        assert_eq!(fate(&ours(None), &listed(&[before])), Fate::Gone, "never made");
     }
 
     #[test]
-    fn snapshots_stand_apart() {
-        let now = |ms: i64| Timestamp::from_millisecond(ours(None).asked_at * 1000 + ms).expect("a time");
-        let last = listed(&["d-1-2026-11-21-09-00-00.snapshot", "d-1-2026-11-21-10-00-00.snapshot"]);
-        assert_eq!(wait_after(&last, now(300)), Duration::from_millis(800));
-        assert_eq!(wait_after(&last, now(1100)), Duration::ZERO);
-        assert_eq!(wait_after(&last, now(-90_000)), Duration::from_millis(1100));
-        assert_eq!(wait_after(&[], now(0)), Duration::ZERO);
+    fn what_may_be_somebody_else_s_is_named_and_not_deleted() {
+        let unclear = |names: &[&str]| Fate::Unclear(names.iter().map(|n| (*n).to_owned()).collect());
+        let [one, other] = ["d-1-2026-11-21-10-00-00.snapshot", "d-1-2026-11-21-10-00-01.snapshot"];
+        let later = "d-1-2026-11-21-10-00-07.snapshot";
+        assert_eq!(fate(&ours(None), &listed(&[one, other, later])), unclear(&[one, other]), "both are timely");
+        assert_eq!(fate(&ours(None), &listed(&[later, "nightly.snapshot"])), unclear(&[later, "nightly.snapshot"]));
+    }
+
+    #[test]
+    fn the_second_is_in_the_name_or_said() {
         let said = Snapshot { creation_time: Some("2026-11-21T10:00:00".into()), ..listed(&["x"])[0].clone() };
         assert_eq!(said.second(), Some(ours(None).asked_at));
+        assert_eq!(listed(&["d-1-2026-11-21-10-00-00.snapshot"])[0].second(), said.second());
     }
 
     #[test]

@@ -160,6 +160,7 @@ impl FileBackup for Qdrant {
     }
 
     async fn release(&self) -> Result<(), EngineError> {
+        // A snapshot that cannot be told from others stays remembered: the next capture says so.
         left_over::remove(&self.client, &self.scratch).await?;
         self.scratch.remove_capture().await
     }

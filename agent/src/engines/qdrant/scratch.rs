@@ -6,6 +6,7 @@
 //! | `restore-<tag>/` | a restore's files |
 //! | `restore-<tag>.json` | what that restore made in the engine, and how far it is |
 //! | `snapshot.json` | the snapshot that is on the server for us; written before it is made |
+//! | `last-snapshot` | when our last one was made, for the next to stand apart from it |
 //! | `timeline` | a word that changes with every restore, after which what was known of unchanged collections is void |
 
 use std::fs::{self, DirBuilder, File};

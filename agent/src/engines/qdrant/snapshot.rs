@@ -1,7 +1,10 @@
 //! One collection's snapshot: made on the server, fetched while it is taken apart, deleted again.
 //!
-//! The server's checksum is compared with the bytes that arrived; what differs is made once more. Two snapshots of a node
-//! within a second can replace each other, so they are made one after the other and at least 1.1 s apart, whoever made the last one.
+//! The server's checksum is compared with the bytes that arrived; what differs is made once more. Two snapshots of a collection
+//! within a second have one name, and the second replaces the first; one of the whole server takes those of its second away with it. So ours
+//! are made one after the other, at least 1.1 s after our last, also a killed run's or one of another collection, and after the newest that
+//! the server lists, of the collection and of itself. What remains is somebody else's of the same collection, made in the very second of ours:
+//! ours is then found out by its checksum or its absence, theirs goes when ours is deleted.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -18,13 +21,15 @@ use crate::engine::{EngineError, Progress, Step};
 use crate::failpoint;
 
 const APART: Duration = Duration::from_millis(1100);
+/// When our last one was asked for, or was there.
+const LAST: &str = "last-snapshot";
 /// Pieces of a download that wait to be written.
 const WAITING: usize = 16;
 
 /// Makes snapshots one after the other.
 #[derive(Debug, Default)]
 pub(super) struct Snapshots {
-    last: Mutex<Option<Instant>>,
+    turn: Mutex<()>,
 }
 
 /// What is needed to make one.
@@ -60,8 +65,8 @@ impl Snapshots {
         scratch: &Scratch,
         wanted: Wanted<'_>,
     ) -> Result<Option<Vec<String>>, EngineError> {
-        let mut last = self.last.lock().await;
-        let Some(before) = self.wait_for_its_turn(client, wanted.collection, *last).await? else { return Ok(None) };
+        let _turn = self.turn.lock().await;
+        let Some(before) = wait_for_room(client, scratch, wanted.collection).await? else { return Ok(None) };
         let mut ours = Ours {
             collection: wanted.collection.into(),
             before: before.into_iter().map(|s| s.name).collect(),
@@ -69,11 +74,12 @@ impl Snapshots {
             name: None,
         };
         left_over::remember(scratch, &ours)?;
+        scratch.store(LAST, &Timestamp::now())?;
         failpoint::reach("qdrant-snapshot-asked");
         let patience = wanted.deadline.saturating_duration_since(Instant::now());
         let path = ["collections", wanted.collection, "snapshots"];
         let made = client.change(Request::post(&path, json!({})).query(&[("wait", "true")]).within(patience)).await;
-        *last = Some(Instant::now());
+        scratch.store(LAST, &Timestamp::now())?;
         let made: Snapshot = match made {
             Err(e) if is_absent(&e) => {
                 left_over::forget(scratch)?;
@@ -94,23 +100,28 @@ impl Snapshots {
         left_over::forget(scratch)?;
         is_whole(&made, &arrived?).map(Some)
     }
+}
 
-    /// Waits until no snapshot of the server was made within the last second; those of the collection.
-    async fn wait_for_its_turn(
-        &self,
-        client: &Client,
-        collection: &str,
-        last: Option<Instant>,
-    ) -> Result<Option<Vec<Snapshot>>, EngineError> {
-        let Some(mut listed) = left_over::listing(client, collection).await? else { return Ok(None) };
-        let of_all: Vec<Snapshot> = client.read(Request::get(&["snapshots"])).await?;
-        let own = last.map_or(Duration::ZERO, |last| APART.saturating_sub(last.elapsed()));
-        let collections = listed.len();
-        listed.extend(of_all);
-        tokio::time::sleep(own.max(left_over::wait_after(&listed, Timestamp::now()))).await;
-        listed.truncate(collections);
-        Ok(Some(listed))
-    }
+/// Waits until the next snapshot has a second of its own, as far as can be seen; the collection's snapshots.
+async fn wait_for_room(
+    client: &Client,
+    scratch: &Scratch,
+    collection: &str,
+) -> Result<Option<Vec<Snapshot>>, EngineError> {
+    let Some(listed) = left_over::listing(client, collection).await? else { return Ok(None) };
+    let of_all: Vec<Snapshot> = client.read(Request::get(&["snapshots"])).await?;
+    let ours = scratch.load::<Timestamp>(LAST)?;
+    let theirs = listed.iter().chain(&of_all).filter_map(Snapshot::second).map(|second| second * 1000);
+    let last = theirs.chain(ours.map(Timestamp::as_millisecond)).max();
+    tokio::time::sleep(wait_after(last, Timestamp::now())).await;
+    Ok(Some(listed))
+}
+
+/// How long to wait after the last one, of which the milliseconds are given.
+fn wait_after(last: Option<i64>, now: Timestamp) -> Duration {
+    let since = last.map_or(i64::MAX, |last| now.as_millisecond() - last);
+    // A clock that is ahead of this machine's is not waited for.
+    APART.saturating_sub(Duration::from_millis(u64::try_from(since).unwrap_or(0)))
 }
 
 /// Streams a snapshot into its folder; never stored whole.
@@ -166,5 +177,19 @@ fn is_whole(made: &Snapshot, arrived: &Arrived) -> Result<Vec<String>, EngineErr
         Some(checksum) if checksum.eq_ignore_ascii_case(&arrived.sha256) => Ok(vec![]),
         Some(checksum) => Err(damaged(format!("it arrived as {}, the engine says {checksum}", arrived.sha256))),
         None => Ok(vec![format!("the engine gave no checksum of {}; only its size was compared", made.name)]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn snapshots_stand_apart() {
+        let now = |ms: i64| Timestamp::from_millisecond(1_000_000 + ms).expect("a time");
+        assert_eq!(wait_after(Some(1_000_000), now(300)), Duration::from_millis(800));
+        assert_eq!(wait_after(Some(1_000_000), now(1100)), Duration::ZERO);
+        assert_eq!(wait_after(Some(1_000_000), now(-90_000)), APART, "another clock");
+        assert_eq!(wait_after(None, now(0)), Duration::ZERO);
     }
 }
