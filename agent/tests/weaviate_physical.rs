@@ -10,8 +10,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use perennial_shared::repository::Repository;
-use perennial_shared::verify::sha256_hex;
 use serde_json::{Value, json};
 use support::cli::{Machine, PREFIX, Ran};
 use support::data::{fill, id, make_collection, send};
@@ -180,19 +178,9 @@ async fn killed_at_every_step_of_a_restore_the_same_command_ends_it() {
     }
 }
 
-/// Changes the newest manifest and the pointer that has its hash.
+/// Changes the newest manifest.
 async fn tamper(s3: &S3, change: impl Fn(&mut Value)) {
-    let repository = s3.repository(PREFIX);
-    let id = repository.pointer().await.expect("read").backup_id().cloned().expect("a backup");
-    let before = repository.manifest_bytes(&id).await.expect("read");
-    let mut value: Value = serde_json::from_slice(&before).expect("JSON");
-    change(&mut value);
-    let after = serde_json::to_vec(&value).expect("JSON");
-    let (store, key) = (repository.store(), repository.pointer_key());
-    let pointer = store.get(&key).await.expect("read").body;
-    let pointer = String::from_utf8_lossy(&pointer).replace(&sha256_hex(&before), &sha256_hex(&after));
-    store.put(&Repository::manifest_key(&id), after.into()).await.expect("written");
-    store.put(&key, pointer.into()).await.expect("written");
+    support::s3::tamper(&s3.repository(PREFIX), change).await;
 }
 
 #[tokio::test]

@@ -11,6 +11,8 @@ use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
 use perennial_shared::repository::Repository;
 use perennial_shared::settings::Engine;
 use perennial_shared::store::s3::{S3Options, S3Store};
+use perennial_shared::verify::sha256_hex;
+use serde_json::Value;
 
 use super::process::Server;
 use super::{free_ports, installed};
@@ -93,8 +95,13 @@ impl S3 {
         self.wait();
     }
 
-    /// The repository below `prefix`, as the product sees it.
+    /// The repository of a Weaviate below `prefix`, as the product sees it.
     pub fn repository(&self, prefix: &str) -> Repository {
+        self.repository_of(Engine::Weaviate, prefix)
+    }
+
+    /// The same of any engine.
+    pub fn repository_of(&self, engine: Engine, prefix: &str) -> Repository {
         let aws = SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new("us-east-1"))
@@ -103,7 +110,7 @@ impl S3 {
             )))
             .endpoint_url(format!("http://{}", self.address()))
             .build();
-        Repository::new(Arc::new(S3Store::new(&aws, S3Options::new(BUCKET, prefix))), Engine::Weaviate)
+        Repository::new(Arc::new(S3Store::new(&aws, S3Options::new(BUCKET, prefix))), engine)
     }
 
     /// The environment of a program that uses it through the AWS SDK. Other services are at a port where nobody listens: nothing
@@ -118,4 +125,18 @@ impl S3 {
             ("AWS_REGION", "us-east-1".into()),
         ]
     }
+}
+
+/// Changes the newest manifest and the pointer that has its hash.
+pub async fn tamper(repository: &Repository, change: impl Fn(&mut Value)) {
+    let id = repository.pointer().await.expect("read").backup_id().cloned().expect("a backup");
+    let before = repository.manifest_bytes(&id).await.expect("read");
+    let mut value: Value = serde_json::from_slice(&before).expect("JSON");
+    change(&mut value);
+    let after = serde_json::to_vec(&value).expect("JSON");
+    let (store, key) = (repository.store(), repository.pointer_key());
+    let pointer = store.get(&key).await.expect("read").body;
+    let pointer = String::from_utf8_lossy(&pointer).replace(&sha256_hex(&before), &sha256_hex(&after));
+    store.put(&Repository::manifest_key(&id), after.into()).await.expect("written");
+    store.put(&key, pointer.into()).await.expect("written");
 }
