@@ -96,7 +96,7 @@ containers: setup
 	  docker image inspect $$image >/dev/null 2>&1 || docker pull $$image || \
 	    { echo "no image $$image: where no registry is reached, bring it by docker save and docker load" >&2; exit 1; }; \
 	done
-	QDRANT_IMAGE=$(QDRANT_IMAGE) cargo test --locked -p perennial --no-fail-fast --test qdrant_engine --test qdrant_cli --test qdrant_replace -- --include-ignored
+	QDRANT_IMAGE=$(QDRANT_IMAGE) cargo test --locked -p perennial --no-fail-fast --test qdrant_engine --test qdrant_cli --test qdrant_faults --test qdrant_replace -- --include-ignored
 	QDRANT_IMAGE=$(QDRANT_IMAGE) cargo test --locked -p perennial --test conformance -- qdrant
 	REDIS_IMAGE=$(REDIS_IMAGE) cargo test --locked -p perennial --test services -- --ignored
 

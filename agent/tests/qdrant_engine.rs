@@ -278,14 +278,13 @@ async fn only_snapshots_of_ours_are_removed() {
     let server = QdrantServer::ready().await;
     server.make("docs", 4).await;
     server.fill("docs", 0..50, 4).await;
-    let path = "/collections/docs/snapshots?wait=true";
-    let theirs = server.ask("POST", path, json!({})).await["name"].as_str().expect("a name").to_owned();
+    let theirs = server.snapshot("docs").await;
     let engine = server.engine();
     capture(&engine, None).await;
     assert_eq!(server.snapshots("docs").await, std::slice::from_ref(&theirs));
 
     tokio::time::sleep(Duration::from_millis(1100)).await;
-    let ours = server.ask("POST", path, json!({})).await["name"].as_str().expect("a name").to_owned();
+    let ours = server.snapshot("docs").await;
     let record = json!({"collection": "docs", "before": [theirs], "asked_at": 0, "name": ours});
     std::fs::write(server.scratch().join("snapshot.json"), record.to_string()).expect("written");
     engine.release().await.expect("released");

@@ -11,6 +11,7 @@ pub mod data;
 pub mod docker;
 pub mod folder;
 pub mod gate;
+pub mod meddler;
 pub mod process;
 pub mod qdrant;
 pub mod recorder;

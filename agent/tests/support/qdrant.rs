@@ -179,6 +179,12 @@ impl QdrantServer {
         found.as_array().expect("a list").iter().map(|s| s["name"].as_str().expect("a name").to_owned()).collect()
     }
 
+    /// Makes a snapshot of a collection, as somebody else would; its name.
+    pub async fn snapshot(&self, name: &str) -> String {
+        let made = self.ask("POST", &format!("/collections/{name}/snapshots?wait=true"), json!({})).await;
+        made["name"].as_str().expect("a name").to_owned()
+    }
+
     /// How many snapshots of a collection were made since the server started.
     pub async fn snapshots_made(&self, name: &str) -> u64 {
         let (_, metrics) = self.try_ask("GET", "/metrics", Value::Null).await;
