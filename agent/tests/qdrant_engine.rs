@@ -288,6 +288,14 @@ async fn only_snapshots_of_ours_are_removed() {
     let record = json!({"collection": "docs", "before": [theirs], "asked_at": 0, "name": ours});
     std::fs::write(server.scratch().join("snapshot.json"), record.to_string()).expect("written");
     engine.release().await.expect("released");
+    assert_eq!(server.snapshots("docs").await, std::slice::from_ref(&theirs));
+
+    // A name that never came: there is only theirs, and the end of a run has nobody to tell.
+    let record = json!({"collection": "docs", "before": [], "asked_at": 0, "name": null});
+    std::fs::write(server.scratch().join("snapshot.json"), record.to_string()).expect("written");
+    engine.release().await.expect("released");
+    let told = capture(&engine, None).await.findings;
+    assert!(told.iter().any(|f| f.contains("cannot be told") && f.contains(&theirs)), "{told:?}");
     assert_eq!(server.snapshots("docs").await, [theirs]);
 }
 
