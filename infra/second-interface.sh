@@ -13,18 +13,19 @@
 # What an interface leaves behind when it goes is a rule for an empty table, which changes nothing.
 set -euo pipefail
 
+readonly DESTDIR=${DESTDIR:-} # a folder to install into, instead of /
 readonly HOME_OF_THIS=/usr/local/sbin/second-interface.sh
 readonly METADATA=http://169.254.169.254/latest
 readonly FIRST_TABLE=10000
 
 install_it() {
-  [ "$(readlink -f "$0")" = "$HOME_OF_THIS" ] || install -m 755 "$0" "$HOME_OF_THIS"
+  [ "$(readlink -f "$0")" = "$DESTDIR$HOME_OF_THIS" ] || install -m 755 "$0" "$DESTDIR$HOME_OF_THIS"
   printf '%s\n' \
     '[Unit]' 'Description=Perennial: addresses and routes of %I' \
-    '[Service]' 'Type=oneshot' "ExecStart=$HOME_OF_THIS up %I" >/etc/systemd/system/perennial-interface@.service
+    '[Service]' 'Type=oneshot' "ExecStart=$HOME_OF_THIS up %I" >"$DESTDIR/etc/systemd/system/perennial-interface@.service"
   printf '%s\n' \
     'ACTION=="add", SUBSYSTEM=="net", KERNEL=="e*", TAG+="systemd", ENV{SYSTEMD_WANTS}+="perennial-interface@%k.service"' \
-    >/etc/udev/rules.d/75-perennial-interface.rules
+    >"$DESTDIR/etc/udev/rules.d/75-perennial-interface.rules"
   systemctl daemon-reload
   udevadm control --reload
   udevadm trigger --subsystem-match=net --action=add

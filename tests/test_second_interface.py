@@ -43,7 +43,8 @@ def system(tmp_path: Path) -> Path:
     programs, metadata, device = (tmp_path / n for n in ("bin", "metadata", "sys/class/net/ens6"))
     for folder in (programs, metadata, device):
         folder.mkdir(parents=True)
-    for name, text in {"curl": CURL, "ip": IP, "sysctl": RECORD, "sleep": RECORD}.items():
+    recorded = dict.fromkeys(("sysctl", "sleep", "systemctl", "udevadm"), RECORD)
+    for name, text in {"curl": CURL, "ip": IP, **recorded}.items():
         (programs / name).write_text(text)
         (programs / name).chmod(0o755)
     for name, text in METADATA.items():
@@ -54,11 +55,16 @@ def system(tmp_path: Path) -> Path:
 
 def up(system: Path) -> tuple[int, list[str], str]:
     """Exit code, what it asked for this time, what it complained about."""
+    return run(system, SCRIPT, "up", "ens6", SYS=str(system / "sys"))
+
+
+def run(system: Path, script: Path, *words: str, **env: str) -> tuple[int, list[str], str]:
+    """As `up`, of any of its verbs."""
     calls = system / "calls"
     calls.unlink(missing_ok=True)
     done = subprocess.run(
-        [str(SCRIPT), "up", "ens6"],
-        env={"PATH": f"{system / 'bin'}:{os.environ['PATH']}", "STATE": str(system), "SYS": str(system / "sys")},
+        [str(script), *words],
+        env={"PATH": f"{system / 'bin'}:{os.environ['PATH']}", "STATE": str(system), **env},
         capture_output=True,
         text=True,
         timeout=30,
@@ -100,3 +106,38 @@ def test_a_device_that_the_metadata_do_not_know_is_waited_for_and_then_told(syst
     code, asked, complaint = up(system)
     assert (code, asked) == (1, ["sleep 2"] * 30)
     assert f"knows nothing about ens6 ({MAC})" in complaint
+
+
+def test_installed_it_sets_up_every_interface_that_comes(system: Path) -> None:
+    root = system / "root"
+    script, unit, rule = (
+        root / name
+        for name in (
+            "usr/local/sbin/second-interface.sh",
+            "etc/systemd/system/perennial-interface@.service",
+            "etc/udev/rules.d/75-perennial-interface.rules",
+        )
+    )
+    for file in (script, unit, rule):
+        file.parent.mkdir(parents=True)
+    for place in (SCRIPT, SCRIPT, script):  # again, and from where it was installed
+        code, asked, complaint = run(system, place, "install", DESTDIR=str(root))
+        assert (code, complaint) == (0, "")
+        assert asked == [
+            "systemctl daemon-reload",
+            "udevadm control --reload",
+            "udevadm trigger --subsystem-match=net --action=add",
+        ]
+        assert (script.read_text(), script.stat().st_mode & 0o777) == (SCRIPT.read_text(), 0o755)
+        assert unit.read_text().splitlines() == [
+            "[Unit]",
+            "Description=Perennial: addresses and routes of %I",
+            "[Service]",
+            "Type=oneshot",
+            "ExecStart=/usr/local/sbin/second-interface.sh up %I",
+        ]
+        assert rule.read_text().splitlines() == [
+            'ACTION=="add", SUBSYSTEM=="net", KERNEL=="e*", TAG+="systemd", '
+            'ENV{SYSTEMD_WANTS}+="perennial-interface@%k.service"'
+        ]
+    assert {p for p in root.rglob("*") if p.is_file()} == {script, unit, rule}
