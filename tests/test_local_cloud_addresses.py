@@ -156,3 +156,21 @@ def test_a_private_address_moves_within_its_subnet(cloud, two):
     answers(cloud, database, old)
     cloud.kill(old)
     assert database.holder() is None and answering(cloud, database) is None
+
+
+@pytest.mark.parametrize("two", ["elastic_ip", "network_interface", "private_ip"], indirect=True)
+def test_a_stopped_instance_keeps_its_address_until_it_ends(cloud, two):
+    database, (old, _) = two
+    ec2, own = cloud.client("ec2"), cloud.machine(old).instance.nics[0].id
+    if database.endpoint["kind"] == "elastic_ip":
+        ec2.associate_address(AllocationId=database.allocation_id, NetworkInterfaceId=own)
+    elif database.endpoint["kind"] == "network_interface":
+        interface = database.endpoint["network_interface_id"]
+        ec2.attach_network_interface(NetworkInterfaceId=interface, InstanceId=old, DeviceIndex=1)
+    else:
+        ec2.assign_private_ip_addresses(NetworkInterfaceId=own, PrivateIpAddresses=[database.address])
+    answers(cloud, database, old)
+    ec2.stop_instances(InstanceIds=[old])
+    assert (database.holder(), answering(cloud, database)) == (old, None)
+    cloud.kill(old)
+    assert database.holder() is None

@@ -24,9 +24,7 @@ def set_state(cloud, instance: Instance, name: str) -> None:
 
 
 def power_off(cloud, instance: Instance, state: str) -> None:
-    """The address leaves it, its processes and its disks are gone."""
-    for eip in [a for a in instance.ec2_backend.addresses if a.association_id and a.instance is instance]:
-        instance.ec2_backend.disassociate_address(association_id=eip.association_id)
+    """Its processes and its disks are gone."""
     set_state(cloud, instance, state)
     cloud.machines[instance.id].power_off()
     cloud.addresses.sync()
@@ -71,6 +69,8 @@ def install_instances(cloud) -> None:
         previous = base()  # deletes those that go with their instance
         for interface in [i for i in interfaces if not i.delete_on_termination]:
             instance.detach_eni(interface)
+        for eip in [a for a in instance.ec2_backend.addresses if a.association_id and a.instance is instance]:
+            instance.ec2_backend.disassociate_address(association_id=eip.association_id)
         power_off(cloud, instance, "shutting-down")
         cloud.later(cloud.timing.shutdown, finish_shutdown, cloud, instance)
         return previous
