@@ -12,6 +12,10 @@ use perennial_shared::aws::fake::OTHER_ZONE;
 use perennial_shared::settings::{ElasticIp, Endpoint};
 use support::{Kind, Rows, World, replacing, serving, state_of, told};
 
+for_every_kind! {
+    an_address_that_a_stopped_instance_keeps_reaches_its_successor
+}
+
 fn steps(done: &[Action]) -> Vec<&Step> {
     done.iter().filter_map(|a| if let Action::Endpoint { step, .. } = a { Some(step) } else { None }).collect()
 }
@@ -128,6 +132,49 @@ async fn a_guest_that_does_not_let_go_has_a_minute_before_it_is_forced() {
     assert!(final_backup(&world));
     world.settle().await;
     assert_eq!(world.served(), Some(&world.acknowledged));
+}
+
+async fn an_address_that_a_stopped_instance_keeps_reaches_its_successor(kind: Kind) {
+    let mut world = serving(kind).await;
+    let old = world.stop().expect("in service");
+    let new = world.group_step().expect("a replacement");
+    let done = world.tick().await;
+    assert!(steps(&done).is_empty(), "the data first: {done:?}");
+    assert_eq!((world.aws.holder(), state_of(&world, &old)), (Some(old), None), "it left its group, not EC2");
+    world.agent(Ok(None)).await;
+    let done = world.tick().await;
+    match (kind, &steps(&done)[..]) {
+        (Kind::ElasticIp, [Step::Associate { .. }])
+        | (Kind::NetworkInterface, [Step::Detach { force: false, .. }, Step::Attach { .. }])
+        | (Kind::PrivateIp, [Step::Assign { .. }]) => {}
+        (_, other) => panic!("{other:?}"),
+    }
+    assert_eq!((world.aws.holder(), world.served()), (Some(new.clone()), Some(&Rows::from([1, 2, 3]))));
+    world.end_stopped();
+    world.settle().await;
+    assert_eq!(world.aws.holder(), Some(new), "the end of the old one takes nothing away");
+}
+
+#[tokio::test]
+async fn an_interface_that_a_dead_instance_does_not_let_go_is_forced_after_a_minute() {
+    for left_its_group in [true, false] {
+        let mut world = serving(Kind::NetworkInterface).await;
+        let old = world.stop().expect("in service");
+        world.aws.state().deaf = true;
+        let new = if left_its_group { world.group_step().expect("a replacement") } else { world.launch() };
+        world.tick().await;
+        assert_eq!(state_of(&world, &old).is_none(), left_its_group);
+        world.agent(Ok(None)).await;
+        let done = world.tick().await;
+        assert!(matches!(steps(&done)[..], [Step::Detach { force: false, .. }]), "{done:?}");
+        world.pass(59);
+        let done = world.tick().await;
+        assert!(steps(&done).is_empty(), "not yet: {done:?}");
+        world.pass(2);
+        let done = world.tick().await;
+        assert!(matches!(steps(&done)[..], [Step::Detach { force: true, .. }, Step::Attach { .. }]), "{done:?}");
+        assert_eq!((world.aws.holder(), world.served()), (Some(new), Some(&Rows::from([1, 2, 3]))));
+    }
 }
 
 #[tokio::test]

@@ -34,6 +34,9 @@ enum Step {
     Write,
     Backup(Option<Death>),
     Kill,
+    /// The instance in service is stopped, and keeps its address until EC2 ends it.
+    Stop,
+    EndStopped,
     Terminate,
     /// The agents of all instances stop answering, or answer again.
     Online(bool),
@@ -123,6 +126,8 @@ fn step() -> impl Strategy<Value = Step> {
         5 => Just(Step::Write),
         2 => death().prop_map(Step::Backup),
         1 => Just(Step::Kill),
+        1 => Just(Step::Stop),
+        1 => Just(Step::EndStopped),
         1 => Just(Step::Terminate),
         1 => any::<bool>().prop_map(Step::Online),
         2 => (1_i64..120).prop_map(Step::Pass),
@@ -172,6 +177,8 @@ async fn take(world: &mut World, step: Step) {
         Step::Backup(_) => {} // there is nowhere to put it
         Step::Away(away) => world.away = away && world.replica.is_some(),
         Step::Kill => world.kill(),
+        Step::Stop => drop(world.stop()),
+        Step::EndStopped => world.end_stopped(),
         Step::Terminate => world.terminate(),
         Step::Online(online) => world.aws.state().machines.values_mut().for_each(|m| m.online = online && m.running),
         Step::Pass(seconds) => world.pass(seconds),
@@ -214,7 +221,7 @@ proptest! {
             for step in steps {
                 // A lost agent or two failed final backups are told to a person and keep the instance; no row can be promised then.
                 let deaf = world.away && matches!(step, Step::Agent(_));
-                if !deaf && !matches!(step, Step::Kill | Step::Online(_) | Step::AgentFails(_) | Step::Agent(Some(_))) {
+                if !deaf && !matches!(step, Step::Kill | Step::Stop | Step::Online(_) | Step::AgentFails(_) | Step::Agent(Some(_))) {
                     take(&mut world, step).await;
                     world.pass(1);
                 }

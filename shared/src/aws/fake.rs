@@ -76,6 +76,8 @@ pub struct Machine {
     pub state: Option<LifecycleState>,
     /// Whether EC2 has it running.
     pub running: bool,
+    /// Whether EC2 has it stopping or stopped: it does nothing any more, and what it had stays its own.
+    pub stopped: bool,
     /// Whether its SSM agent is registered.
     pub online: bool,
     /// When it was launched.
@@ -90,11 +92,18 @@ pub const ZONE: &str = "eu-central-1a";
 /// A zone from which neither the interface nor the private address can be had.
 pub const OTHER_ZONE: &str = "eu-central-1b";
 
+impl Machine {
+    /// Whether it still has its interfaces and its addresses, and can be given more.
+    fn exists(&self) -> bool {
+        self.running || self.stopped
+    }
+}
+
 impl State {
     /// The instance is off for good: its processes, its own interface and whatever address it held are gone from it.
-    fn power_off(&mut self, id: &str) {
+    fn end(&mut self, id: &str) {
         if let Some(machine) = self.machines.get_mut(id) {
-            (machine.running, machine.online) = (false, false);
+            (machine.running, machine.stopped, machine.online) = (false, false, false);
         }
         for (address, _) in self.addresses.iter_mut().filter(|(a, _)| a.holder.as_deref() == Some(id)) {
             (address.holder, address.association) = (None, None);
@@ -118,13 +127,22 @@ impl FakeAws {
     pub fn add(&self, id: &str, state: LifecycleState) {
         let mut all = self.state();
         let launched_at = all.now;
-        let machine = Machine { state: Some(state), running: true, online: true, launched_at, zone: ZONE };
+        let machine =
+            Machine { state: Some(state), running: true, stopped: false, online: true, launched_at, zone: ZONE };
         all.machines.insert(id.into(), machine);
     }
 
     /// The instance dies: EC2 says so at once, its group later, its address is free.
     pub fn kill(&self, id: &str) {
-        self.state().power_off(id);
+        self.state().end(id);
+    }
+
+    /// The instance is stopped, or hangs while it is being stopped: it keeps its interfaces and its addresses until it is
+    /// [killed](Self::kill), although its group has long let go of it.
+    pub fn stop(&self, id: &str) {
+        if let Some(machine) = self.state().machines.get_mut(id).filter(|m| m.running) {
+            (machine.running, machine.stopped, machine.online) = (false, true, false);
+        }
     }
 
     /// Moves an instance to another lifecycle state, or out of the group.
@@ -269,10 +287,10 @@ impl AutoScalingApi for FakeAws {
             (_, LifecycleResult::Continue) => None,
             (_, LifecycleResult::Abandon) => Some(LifecycleState::TerminatingRetained),
         };
-        let gone = machine.state.is_none();
+        let ends = machine.state.is_none() && !machine.stopped; // EC2 takes its time over one that hangs
         state.completed.push((action.instance.clone(), result));
-        if gone {
-            state.power_off(&action.instance);
+        if ends {
+            state.end(&action.instance);
         }
         reply(&mut state, call, ())
     }

@@ -272,6 +272,25 @@ impl World {
         }
     }
 
+    /// The instance in service is stopped, or hangs while it is being stopped: its disks are lost, its address stays with it.
+    pub fn stop(&mut self) -> Option<String> {
+        let id = self.in_service()?;
+        self.aws.stop(&id);
+        self.engines.remove(&id);
+        Some(id)
+    }
+
+    /// EC2 ends what was stopped.
+    pub fn end_stopped(&mut self) {
+        let stopped: Vec<String> = {
+            let all = self.aws.state();
+            all.machines.iter().filter(|(_, m)| m.stopped).map(|(id, _)| id.clone()).collect()
+        };
+        for id in stopped {
+            self.aws.kill(&id);
+        }
+    }
+
     // ---- the client ------------------------------------------------------------------------------------------------
 
     /// Writes a row through the address; acknowledged only if somebody answers there.
@@ -408,12 +427,12 @@ impl World {
             assert_eq!(resolution.candidates.first().map(|c| &c.id), Some(named), "{:?}", resolution.problems);
             assert!(self.backups.contains_key(named), "{named}");
         }
-        if let Some(holder) = self.aws.holder() {
+        let runs = |id: &String| self.aws.state().machines[id].running;
+        if let Some(holder) = self.aws.holder().filter(runs) {
             assert!(self.engines.contains_key(&holder), "{holder} has the address and no data");
             let owner = resolution.pointer.pointer().and_then(|p| p.owner.clone());
-            let alive = self.aws.state().machines[&holder].running;
             // The last owner may go on answering reads after its final backup, until the address moves or it ends.
-            let harmless = !alive || self.refusing.contains(&holder);
+            let harmless = self.refusing.contains(&holder);
             assert!(harmless || owner == Some(holder.clone()), "{holder} has the address, {owner:?} owns the target");
         }
     }

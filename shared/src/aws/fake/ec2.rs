@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use async_trait::async_trait;
 
-use super::{FakeAws, OTHER_ZONE, State, ZONE, error, reply};
+use super::{FakeAws, Machine, OTHER_ZONE, State, ZONE, error, reply};
 use crate::aws::ec2::{
     Address, Attachment, AttachmentState, Ec2Api, IN_USE, INCORRECT_STATE, Instance, Interface, Subnet,
 };
@@ -20,10 +20,10 @@ impl Ec2Api for FakeAws {
             id: id.clone(),
             alive: m.running,
             running: m.running,
-            interface: m.running.then(|| format!("eni-{id}")),
+            interface: m.exists().then(|| format!("eni-{id}")),
             zone: Some(m.zone.into()),
-            vpc: m.running.then(|| "vpc-1".into()),
-            subnet: m.running.then(|| subnet_in(m.zone).id),
+            vpc: m.exists().then(|| "vpc-1".into()),
+            subnet: m.exists().then(|| subnet_in(m.zone).id),
             launched_at: Some(m.launched_at),
         });
         Ok(found.collect())
@@ -50,7 +50,7 @@ impl Ec2Api for FakeAws {
         let call = "ec2:AssociateAddress";
         let mut state = self.call(call)?;
         let instance = interface.trim_start_matches("eni-").to_owned();
-        if !state.machines.get(&instance).is_some_and(|m| m.running) {
+        if !state.machines.get(&instance).is_some_and(Machine::exists) {
             let text = format!("The instance '{instance}' is not in a valid state for this operation.");
             return Err(error(call, AwsErrorKind::Refused, "InvalidInstanceID", text));
         }
@@ -111,7 +111,7 @@ impl Ec2Api for FakeAws {
     async fn attach(&self, interface: &str, instance: &str, device_index: u32) -> Result<(), AwsError> {
         let call = "ec2:AttachNetworkInterface";
         let mut state = self.call(call)?;
-        let (running, zone) = state.machines.get(instance).map_or((false, ZONE), |m| (m.running, m.zone));
+        let (exists, zone) = state.machines.get(instance).map_or((false, ZONE), |m| (m.exists(), m.zone));
         let (slow, number) = (state.slow, state.attachments);
         let found = state.interface(call, interface)?;
         if found.attachment.is_some() {
@@ -121,8 +121,9 @@ impl Ec2Api for FakeAws {
             let text = format!("You may not attach a network interface to an instance in {zone}.");
             return Err(refused(call, "InvalidParameterCombination", text));
         }
-        if !running {
-            return Err(refused(call, INCORRECT_STATE, format!("Instance '{instance}' is not 'running'.")));
+        if !exists {
+            let text = format!("Instance '{instance}' is not 'running' or 'stopped'.");
+            return Err(refused(call, INCORRECT_STATE, text));
         }
         found.attachment = Some(Attachment {
             id: format!("eni-attach-{number}"),
@@ -176,7 +177,7 @@ impl Ec2Api for FakeAws {
     async fn assign(&self, interface: &str, address: Ipv4Addr) -> Result<(), AwsError> {
         let call = "ec2:AssignPrivateIpAddresses";
         let mut state = self.call(call)?;
-        let machine = state.machines.get(interface.trim_start_matches("eni-")).filter(|m| m.running);
+        let machine = state.machines.get(interface.trim_start_matches("eni-")).filter(|m| m.exists());
         let machine = machine.ok_or_else(|| no_interface(call, interface))?;
         if !subnet_in(machine.zone).can_have(address) {
             let text = format!("Address {address} does not fall within the subnet's address range.");
