@@ -54,6 +54,8 @@ pub enum Kind {
     RepositoryBack,
     /// The final backup of an instance failed.
     FinalBackupFailed,
+    /// A final backup is made while nothing keeps clients from writing.
+    WritesNotRefused,
     /// The instance that owned the data went away without a final backup.
     OwnerLost,
     /// Two instances want the target at once.
@@ -86,6 +88,7 @@ impl Kind {
             Self::Recovered | Self::StartedEmpty | Self::GroupNotice => Severity::Info,
             Self::RestoreFailed
             | Self::RepositoryBack
+            | Self::WritesNotRefused
             | Self::OwnerLost
             | Self::TwoInstances
             | Self::BackupFailed
@@ -116,6 +119,7 @@ impl Kind {
             Self::RepositoryUnreadable => "down: the backups cannot be read",
             Self::RepositoryBack => "the repository is back, after a restore from a replica",
             Self::FinalBackupFailed => "the final backup failed, instance kept",
+            Self::WritesNotRefused => "writes during this replacement may be lost",
             Self::OwnerLost => "the instance was lost without a final backup",
             Self::TwoInstances => "two instances want to serve at once",
             Self::EndpointFailed => "the address could not be moved",
@@ -154,6 +158,9 @@ impl Kind {
             }
             Self::FinalBackupFailed => {
                 "What was written since the last backup exists only on this instance. It is kept (Terminating:Retained) where the group's policy says so."
+            }
+            Self::WritesNotRefused => {
+                "An instance makes its final backup and then ends, and nothing keeps clients from writing to it. What it acknowledges once that backup has begun is lost with it."
             }
             Self::OwnerLost => "Writes since the newest backup are lost. The replacement restores that backup.",
             Self::TwoInstances => {
@@ -199,6 +206,9 @@ impl Kind {
                 "Connect to the instance (aws ssm start-session) and run `perennial --target {target} backup create`, \
                  or copy the data folder. Then end it: aws autoscaling terminate-instance-in-auto-scaling-group."
             ),
+            Self::WritesNotRefused => "Stop what writes to the old instance until the new one serves, and write again what was written meanwhile. \
+                 For the next replacement set an endpoint, which is taken away before the final backup, or a method whose engine refuses \
+                 writes during it (with Weaviate `physical`).".into(),
             Self::OwnerLost => "Write again what was written after the time of the newest backup, named below.".into(),
             Self::TwoInstances => "Keep the group at one: max size 1, and instance refreshes with MinHealthyPercentage 0, so that the old instance goes first.".into(),
             Self::EndpointFailed => "Check that the address exists and that the lifecycle function may move it; it tries again every minute.".into(),

@@ -11,7 +11,7 @@ use perennial_shared::aws::auto_scaling::LifecycleState;
 use perennial_shared::aws::ssm::CommandStatus;
 use perennial_shared::repository::Repository;
 use perennial_shared::run::RunError;
-use perennial_shared::settings::{EmptyRepository, Engine};
+use perennial_shared::settings::{self, EmptyRepository, Engine};
 use perennial_shared::store::faulty::{Fault, FaultyStore};
 use support::{Kind, Rows, World, replacing, serving, serving_reads, state_of, told};
 
@@ -117,6 +117,60 @@ async fn an_address_that_stayed_goes_when_the_final_backup_cannot_be_made(kind: 
     assert_eq!(state_of(&world, &old), Some(LifecycleState::TerminatingRetained));
     world.settle().await;
     assert_eq!(world.served(), Some(&Rows::from([1, 2, 3])));
+}
+
+#[tokio::test]
+async fn where_nothing_refuses_writes_before_a_final_backup_a_person_is_told() {
+    for (engine, refuses) in [
+        ("engine: qdrant", false),
+        ("engine: weaviate, method: native", false),
+        ("engine: weaviate, method: physical", true),
+        ("engine: redis", true),
+    ] {
+        for (backup, ends) in [(Ok(None), None), (Err(failure("Failed")), Some(LifecycleState::TerminatingRetained))] {
+            let (mut world, old) = serving_without_endpoint(engine).await;
+            world.terminate();
+            world.group_step().expect("a replacement");
+            for _ in 0..3 {
+                world.tick().await;
+                world.agent(backup.clone()).await;
+                world.pass(1);
+            }
+            assert_eq!(state_of(&world, &old), ends, "{engine}: the final backup is tried all the same");
+            let about: Vec<_> = world.subjects().into_iter().filter(|s| s.contains("may be lost")).collect();
+            assert_eq!(about.len(), usize::from(!refuses), "{engine}: {about:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_ec2_does_not_show_is_as_good_as_none() {
+    let mut world = serving(Kind::ElasticIp).await;
+    world.aws.state().addresses.clear();
+    world.terminate();
+    world.tick().await;
+    let all = world.aws.state();
+    let (_, body) = all.mail.iter().find(|(subject, _)| subject.contains("may be lost")).expect("told");
+    assert!(body.contains("there is no Elastic IP eipalloc-1") && body.contains("set an endpoint"), "{body}");
+}
+
+/// In service, of a target whose clients find it by themselves; its id.
+async fn serving_without_endpoint(engine: &str) -> (World, String) {
+    let mut world = World::new(Kind::ElasticIp);
+    let text = format!(
+        "{{name: docs, {engine}, data_dir: /data, repository: 's3://bucket/prefix', auto_scaling: {{group: docs}}, \
+         restore: {{empty_repository: allow}}}}"
+    );
+    world.target = settings::parse("test", &text).expect("settings");
+    let first = world.group_step().expect("launched");
+    for _ in 0..2 {
+        world.tick().await;
+        world.agent(Ok(None)).await;
+        world.pass(1);
+    }
+    world.tick().await;
+    assert_eq!(state_of(&world, &first), Some(LifecycleState::InService));
+    (world, first)
 }
 
 async fn doubled_and_late_events_change_nothing(kind: Kind) {

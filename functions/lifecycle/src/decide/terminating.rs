@@ -10,7 +10,7 @@ use perennial_shared::run::{RunError, RunResult};
 use super::endpoint::Way;
 use super::{Action, Case, Start, dated};
 use crate::run_state::{RunState, run_state};
-use crate::world::{Member, RepositoryView, Run};
+use crate::world::{EndpointView, Member, RepositoryView, Run};
 
 /// Final backups tried before the instance is kept for a person.
 const ATTEMPTS: u32 = 2;
@@ -28,7 +28,7 @@ pub(super) fn decide(case: Case, repository: &RepositoryView, member: &Member) -
     }
     // Nothing may be acknowledged any more: the address goes before the backup begins.
     match case.release_endpoint(member) {
-        Way::Done => final_backup(case, repository, member),
+        Way::Done => writes_go_on(case, member).into_iter().chain(final_backup(case, repository, member)).collect(),
         Way::Wait => vec![case.heartbeat(member)],
         Way::Next(action) => vec![case.heartbeat(member), action],
     }
@@ -40,6 +40,20 @@ fn keeps_address(case: Case, member: &Member) -> bool {
     let made = |run: &Run| matches!(run_state(run, case.world.now, case.final_patience()), RunState::Succeeded(_));
     let last = member.runs_of(RunKind::Final).next_back();
     case.target.method.keeps_reads() && (must_be_waited_for(case, member) || last.is_some_and(made))
+}
+
+/// Tells a person that nothing refuses writes: the engine cannot, and there is no address that could be taken away. The backup is made
+/// all the same: without it more would be lost.
+fn writes_go_on(case: Case, member: &Member) -> Option<Action> {
+    let why = match &case.world.endpoint {
+        _ if case.target.method.keeps_reads() => return None,
+        None => "the settings have no endpoint".to_owned(),
+        Some(EndpointView::Wrong(why)) => why.clone(),
+        Some(_) => return None,
+    };
+    let (engine, method) = (case.target.engine.word(), case.target.method.word());
+    let details = [why, format!("{engine} refuses no writes while a backup is made by method {method}")];
+    Some(Action::Tell(case.alert(Kind::WritesNotRefused, member).with(details)))
 }
 
 /// Whether clients can still reach this owner and nobody has its engine refuse writes: its address, which stayed for the final backup,
