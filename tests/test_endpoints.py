@@ -4,7 +4,9 @@ tests/test_recovery.py has the Elastic IP.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -14,6 +16,9 @@ from target import Target, replaced_on_purpose
 
 ARRIVES_BY = {"network_interface": "ec2:AttachNetworkInterface", "private_ip": "ec2:AssignPrivateIpAddresses"}
 LEAVES_BY = {"network_interface": "ec2:DetachNetworkInterface", "private_ip": "ec2:UnassignPrivateIpAddresses"}
+
+
+interface_only = pytest.mark.parametrize("target", ["network_interface"], indirect=True)
 
 
 @pytest.fixture(scope="module", params=["network_interface", "private_ip"])
@@ -60,6 +65,49 @@ def test_a_planned_replacement_loses_nothing_that_was_acknowledged(target: Targe
     forced = [c for c in target.cloud.calls if c["call"] == LEAVES_BY["network_interface"]]
     assert not any(str(c["parameters"].get("Force")).lower() == "true" for c in forced)
     target.assert_restorable()
+
+
+@interface_only
+def test_an_interface_that_its_guest_does_not_let_go_is_taken_by_force(target: Target) -> None:
+    rows, old = target.rows(), target.database.holder()
+    attachment = target.database.interface()["Attachment"]["AttachmentId"]
+
+    def asked() -> list[bool]:
+        """Of each way in which it was to be detached, whether it was by force."""
+        about = [p for p in calls(target, LEAVES_BY) if p["AttachmentId"] == attachment]
+        return [str(p["Force"]).lower() == "true" for p in about]
+
+    target.cloud.machine(old).lets_go = False
+    target.terminate()
+    wait_for("the question", asked, 30)
+    ticks = len(target.cloud.invocations)
+    wait_for("some more ticks", lambda: len(target.cloud.invocations) > ticks + 3, 60)
+    assert target.database.interface()["Attachment"]["InstanceId"] == old and asked() == [False], "it has its time"
+    assert target.write(500), "clients still reach it"
+    assert not target.keys(f"runs/final-{old}"), "so its final backup waits"
+    # A minute passes.
+    key = f"endpoint/{attachment}.json"
+    record = target.record(key)
+    record["at"] = (datetime.fromisoformat(record["at"]) - timedelta(seconds=60)).isoformat()
+    target.put(key, json.dumps(record).encode())
+    target.served(other_than=(old,), limit=120)
+    assert asked() == [False, True] and target.keys(f"runs/final-{old}")
+    assert target.rows() == rows | {500}
+
+
+@interface_only
+def test_an_interface_that_would_go_with_its_instance_is_kept(target: Target) -> None:
+    rows, at = target.rows(), target.database.interface()
+    assert target.back_up()["ok"]
+    target.cloud.client("ec2").modify_network_interface_attribute(
+        NetworkInterfaceId=at["NetworkInterfaceId"],
+        Attachment={"AttachmentId": at["Attachment"]["AttachmentId"], "DeleteOnTermination": True},
+    )
+    assert target.database.interface()["Attachment"]["DeleteOnTermination"], "it would be deleted"
+    wait_for("a tick", lambda: not target.database.interface()["Attachment"]["DeleteOnTermination"], 30)
+    dead = target.kill()
+    target.served(other_than=(dead,))
+    assert (target.database.interface()["PrivateIpAddress"], target.rows()) == (target.database.address, rows)
 
 
 def test_a_group_that_is_not_pinned_is_told_and_not_tried_for_ever(target: Target) -> None:
