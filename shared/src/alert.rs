@@ -207,8 +207,8 @@ impl Kind {
                  or copy the data folder. Then end it: aws autoscaling terminate-instance-in-auto-scaling-group."
             ),
             Self::WritesNotRefused => "Stop what writes to the old instance until the new one serves, and write again what was written meanwhile. \
-                 For the next replacement set an endpoint, which is taken away before the final backup, or a method whose engine refuses \
-                 writes during it (with Weaviate `physical`).".into(),
+                 For the next replacement set an endpoint, which is taken away before the final backup, or stop what writes \
+                 before you replace the instance.".into(),
             Self::OwnerLost => "Write again what was written after the time of the newest backup, named below.".into(),
             Self::TwoInstances => "Keep the group at one: max size 1, and instance refreshes with MinHealthyPercentage 0, so that the old instance goes first.".into(),
             Self::EndpointFailed => "Check that the address exists and that the lifecycle function may move it; it tries again every minute.".into(),
