@@ -227,7 +227,6 @@ async fn stops_and_starts(subject: &dyn Subject) {
     assert!(service::pid(&service).await.expect("asked").is_some());
     for _ in 0..2 {
         service::stop(&service, PATIENCE).await.expect("stopped");
-        assert_eq!(service::pid(&service).await.expect("asked"), None);
         assert!(engine.health().await.expect_err("it is gone").is_absence());
     }
     service::start(&service, PATIENCE).await.expect("started");
