@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use perennial::archive::create::ArchiveError;
-use perennial::archive::upload::{Destination, ObjectWriter, Resume, Stored};
+use perennial::archive::upload::{Destination, ObjectWriter, Pace, Resume, Stored};
 use perennial_shared::settings::UploadSettings;
 use perennial_shared::store::cloud::CloudStore;
 use perennial_shared::store::faulty::{Fault, FaultyStore};
@@ -178,7 +178,8 @@ const SIZES: [usize; 2] = [1000, 3 * PART + 50_000];
 fn write(store: &Arc<dyn Store>, memory: &Arc<Memory>, body: &[u8]) -> Result<Stored, ArchiveError> {
     let settings = UploadSettings { part_size: PART as u64, concurrency: 1, bandwidth: None };
     let resume: Arc<dyn Resume + Sync> = Arc::clone(memory) as _;
-    let to = Destination { store: Arc::clone(store), key: OBJECT.into(), settings, resume: Some(resume) };
+    let pace = Pace::new(settings.bandwidth);
+    let to = Destination { store: Arc::clone(store), key: OBJECT.into(), settings, pace, resume: Some(resume) };
     let body = body.to_vec();
     run(async move {
         let writing = move |handle| {

@@ -100,7 +100,10 @@ def run(options: argparse.Namespace) -> int:
     paths = report.write(folder, "quick" if options.quick else "latest", document, text)
     print(text)
     say(f"written: {', '.join(map(str, paths))}")
-    return 1 if not found or Perennial.name in comparison.failed else 0
+    missed = [wish.what for wish in every if wish.binding and wish.holds is False]
+    for what in missed:
+        say(f"MISSED: {what}")
+    return 1 if missed or not found or Perennial.name in comparison.failed else 0
 
 
 def others_busy(comparison: Comparison) -> float:

@@ -1,4 +1,5 @@
-"""What Perennial wants to reach beside the others, and whether it does. Timing never fails the benchmark."""
+"""What Perennial wants to reach beside the others, and whether it does. Its own bytes and memory fail the benchmark; timing, and what
+depends on another system, never do."""
 
 from __future__ import annotations
 
@@ -21,6 +22,7 @@ class Wish:
     below: bool  # less than the limit, not equal to it
     found: float | None  # None: not measured
     unit: str = ""
+    binding: bool = False  # the benchmark fails where it does not hold
 
     @property
     def holds(self) -> bool | None:
@@ -50,20 +52,25 @@ def of_time(found: Figures) -> Iterator[Wish]:
 def of_bytes(found: Figures, changed: int) -> Iterator[Wish]:
     for kind in ("block", "append"):
         sent = ratio(figure(found, US, kind, "uploaded_bytes"), changed)
-        yield Wish(f"increment ({kind}), uploaded / changed bytes", 1.3, False, sent)
+        yield Wish(f"increment ({kind}), uploaded / changed bytes", 1.3, False, sent, binding=True)
     sent = ratio(figure(found, US, "random", "uploaded_bytes"), figure(found, PEER, "random", "uploaded_bytes"))
     yield Wish("increment (random), uploaded bytes / restic", 0.5, True, sent)
 
 
 def of_extras(found: Figures, extras: dict[str, list[Row]]) -> Iterator[Wish]:
-    week = one(extras.get("days", []), lambda row: row.get("system") == "Perennial")
-    yield Wish("seven daily increments of 5 % / seven full ones, stored", 0.30, False, week and week["share"])
+    for name, how, binding in (
+        ("days", "appended and in blocks", True),
+        ("days, scattered", "at random places", False),
+    ):
+        week = one(extras.get(name, []), lambda row: row.get("system") == "Perennial")
+        what = f"seven daily increments of 5 % {how} / seven full ones, stored"
+        yield Wish(what, 0.30, False, week and week["share"], binding=binding)
     peaks = [job["peak_bytes"] for job in found.get(US, {}).values()]
-    yield Wish("peak memory of any job", MOST_MEMORY / MIB, False, max(peaks) / MIB if peaks else None, "MiB")
+    yield Wish("peak memory of any job", MOST_MEMORY / MIB, False, max(peaks) / MIB if peaks else None, "MiB", True)
     large = one(extras.get("sizes", []), lambda row: row.get("system") == "Perennial" and row["bytes"] == LARGEST_SIZE)
     for job in ("base", "restore"):
         peak = large and large[f"{job}_peak_bytes"] / MIB
-        yield Wish(f"peak memory of a {job} of 4 GiB", MOST_MEMORY / MIB, False, peak, "MiB")
+        yield Wish(f"peak memory of a {job} of 4 GiB", MOST_MEMORY / MIB, False, peak, "MiB", True)
 
 
 def ratio(ours: float | None, theirs: float | None) -> float | None:

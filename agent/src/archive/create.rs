@@ -26,7 +26,7 @@ use super::assemble::{Assembled, Assembler};
 use super::pool::{Pool, cores};
 use super::produce::{BATCH, FromParent, Parent, Produced, Producer};
 use super::source::Source;
-use super::upload::{Destination, ObjectWriter, Resume, Stored};
+use super::upload::{Destination, ObjectWriter, Pace, Resume, Stored};
 use super::write::{self, Written};
 
 /// A data object's name, without its number and what compression adds.
@@ -117,8 +117,9 @@ pub async fn archive(request: Request) -> Result<Archived, ArchiveError> {
 
     let (steps_out, steps) = sync_channel(2 * cores());
     let (placed_out, placed) = sync_channel(2 * cores());
-    let index = ObjectWriter::new(free_index(&request).await?, handle.clone());
-    let begin_data = data_objects(&request, &handle);
+    let pace = Pace::new(request.upload.bandwidth);
+    let index = ObjectWriter::new(free_index(&request, &pace).await?, handle.clone());
+    let begin_data = data_objects(&request, &pace, &handle);
     let parent = request.parent.as_ref().map(|p| parent(&request, p));
     let assembler = Assembler::new(pool.clone(), placed_out, is_base);
 
@@ -173,10 +174,10 @@ pub async fn archive(request: Request) -> Result<Archived, ArchiveError> {
 }
 
 /// Begins data objects. Those of a base are one ordinary tar file, those of an increment chunks one after another.
-fn data_objects(request: &Request, handle: &Handle) -> impl Fn(u32) -> ObjectWriter + Send + 'static {
+fn data_objects(request: &Request, pace: &Pace, handle: &Handle) -> impl Fn(u32) -> ObjectWriter + Send + 'static {
     let tar = if request.parent.is_none() { ".tar" } else { ".chunks" };
     let suffix = format!("{tar}{}", request.compression.algorithm.suffix());
-    let (to, handle) = (destination(request, DATA), handle.clone());
+    let (to, handle) = (destination(request, pace, DATA), handle.clone());
     move |number| {
         let key = format!("{}{number}{suffix}", to.key);
         ObjectWriter::new(Destination { key, ..to.clone() }, handle.clone())
@@ -186,10 +187,10 @@ fn data_objects(request: &Request, handle: &Handle) -> impl Fn(u32) -> ObjectWri
 /// Where the index goes. An interrupted run may have completed its own, which tells of the same chunks in other words:
 /// by then a file has another ctime, or counts as settled. So that the data need not be another for it, the index gets
 /// the next name.
-async fn free_index(request: &Request) -> Result<Destination, StoreError> {
+async fn free_index(request: &Request, pace: &Pace) -> Result<Destination, StoreError> {
     let mut number = 0;
     loop {
-        let to = destination(request, &format!("{INDEX}{number}"));
+        let to = destination(request, pace, &format!("{INDEX}{number}"));
         let may_stand = to.resume.as_ref().is_some_and(|r| r.parts(&to.key).is_some());
         if !may_stand || !to.stands().await? {
             return Ok(to);
@@ -198,11 +199,12 @@ async fn free_index(request: &Request) -> Result<Destination, StoreError> {
     }
 }
 
-fn destination(request: &Request, name: &str) -> Destination {
+fn destination(request: &Request, pace: &Pace, name: &str) -> Destination {
     Destination {
         store: Arc::clone(&request.store),
         key: format!("backups/{}/{name}", request.id),
         settings: request.upload,
+        pace: pace.clone(),
         resume: request.resume.clone(),
     }
 }

@@ -25,7 +25,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::create::ArchiveError;
-use pace::Pace;
+pub use pace::Pace;
 pub use resume::Resume;
 use resume::Way;
 
@@ -74,6 +74,8 @@ pub struct Destination {
     pub key: String,
     /// How it is sent.
     pub settings: UploadSettings,
+    /// The settings' bandwidth, of all that is sent at the same time.
+    pub pace: Pace,
     /// What is remembered across a crash.
     pub resume: Option<Arc<dyn Resume + Sync>>,
 }
@@ -105,7 +107,6 @@ pub struct ObjectWriter {
     sent: Vec<Part>,
     sending: JoinSet<Result<Part, StoreError>>,
     room: Arc<Semaphore>,
-    pace: Pace,
 }
 
 impl ObjectWriter {
@@ -124,7 +125,6 @@ impl ObjectWriter {
             sent: vec![],
             sending: JoinSet::new(),
             room: Arc::new(Semaphore::new(room)),
-            pace: Pace::new(to.settings.bandwidth),
             to,
             handle,
         }
@@ -205,7 +205,7 @@ impl ObjectWriter {
         resume::completing(&self.to, &[part])?;
         let (store, key) = (&self.to.store, &self.to.key);
         let done = self.handle.block_on(async {
-            self.pace.wait(body.len() as u64).await;
+            self.to.pace.wait(body.len() as u64).await;
             store.create(key, body).await?;
             store.head(key).await
         });
@@ -255,7 +255,7 @@ impl ObjectWriter {
         crate::failpoint::reach(&format!("backup-part-{number}"));
         let room = Arc::clone(&self.room);
         let permit = self.handle.block_on(async {
-            self.pace.wait(size).await;
+            self.to.pace.wait(size).await;
             room.acquire_owned().await
         });
         let permit = permit.map_err(io::Error::other)?;

@@ -18,7 +18,7 @@ use perennial_shared::store::{Meta, Reader, StoreError};
 use tokio::io::AsyncReadExt;
 use tokio::runtime::Handle;
 
-use crate::archive::upload::{Destination, ObjectWriter, settings_for};
+use crate::archive::upload::{Destination, ObjectWriter, Pace, settings_for};
 use crate::context::{Context, key_id};
 use crate::failure::{Exit, Failure};
 use crate::watch::{Progress, Watch};
@@ -120,6 +120,7 @@ async fn object(from: &Context, to: &Context, needed: Needed) -> Result<(), Copy
         store: to.repository.shared_store(),
         key: needed.key.clone(),
         settings: settings_for(to.target.upload, needed.size),
+        pace: Pace::new(to.target.upload.bandwidth),
         resume: None,
     };
     let (handle, location) = (Handle::current(), from.repository.location());
