@@ -7,6 +7,7 @@ use perennial_shared::archive::chunk::ChunkHash;
 use perennial_shared::archive::entry::{Entry, Extent, Kind};
 use perennial_shared::archive::frame::TARGET;
 use perennial_shared::archive::page::PageRef;
+use perennial_shared::archive::path::RelPath;
 use perennial_shared::archive::tar;
 
 use super::create::ArchiveError;
@@ -50,6 +51,18 @@ pub(super) struct Assembled {
     pub(super) new_bytes: u64,
     pub(super) findings: Vec<String>,
     changed: usize,
+    gone: usize,
+}
+
+impl Assembled {
+    /// Counts the files that were not named.
+    fn count_the_rest(&mut self) {
+        let changed = (self.changed, "were written to while they were read");
+        let gone = (self.gone, "were deleted before they were read");
+        for (count, what) in [changed, gone].into_iter().filter(|(count, _)| *count > NAMED) {
+            self.findings.push(format!("{} more files {what}", count - NAMED));
+        }
+    }
 }
 
 pub(super) struct Assembler {
@@ -82,10 +95,7 @@ impl Assembler {
         }
         self.cut()?;
         self.send(Placed::Done)?;
-        if self.done.changed > NAMED {
-            let more = self.done.changed - NAMED;
-            self.done.findings.push(format!("{more} more files were written to while they were read"));
-        }
+        self.done.count_the_rest();
         Ok(self.done)
     }
 
@@ -104,11 +114,12 @@ impl Assembler {
             Step::Small(ticket) => {
                 for small in ticket.wait()? {
                     match small? {
-                        Some(small) => self.small(small)?,
-                        None => self.done.findings.push("a file was deleted before it was read".into()),
+                        Ok(small) => self.small(small)?,
+                        Err(path) => self.gone(&path),
                     }
                 }
             }
+            Step::Gone(path) => self.gone(&path),
             Step::Begin(entry, stretches) => {
                 if let Kind::File(file) = &entry.kind {
                     self.header(&entry, file.size, &stretches);
@@ -120,7 +131,7 @@ impl Assembler {
             Step::Hole(chunks) => self.tell(Fact::Known(Extent::Hole(chunks)))?,
             Step::End(opened) => {
                 if opened.changed() {
-                    self.changed(&opened.path.to_string());
+                    self.changed(&opened.path);
                 }
                 self.end()?;
             }
@@ -132,7 +143,7 @@ impl Assembler {
     fn small(&mut self, small: Small) -> Result<(), ArchiveError> {
         let Small { entry, block, changed } = small;
         if changed {
-            self.changed(&entry.path.to_string());
+            self.changed(&entry.path);
         }
         self.stored = if let Kind::File(file) = &entry.kind { file.size } else { 0 };
         self.header(&entry, self.stored, &[(0, self.stored)]);
@@ -184,10 +195,20 @@ impl Assembler {
         self.tell(Fact::End)
     }
 
-    fn changed(&mut self, path: &str) {
+    fn changed(&mut self, path: &RelPath) {
         self.done.changed += 1;
-        if self.done.changed <= NAMED {
-            self.done.findings.push(format!("{path} was written to while it was read"));
+        self.find(self.done.changed, || format!("{path} was written to while it was read"));
+    }
+
+    fn gone(&mut self, path: &RelPath) {
+        self.done.gone += 1;
+        self.find(self.done.gone, || format!("{path} was deleted before it was read"));
+    }
+
+    /// The `number`-th finding of its kind.
+    fn find(&mut self, number: usize, finding: impl FnOnce() -> String) {
+        if number <= NAMED {
+            self.done.findings.push(finding());
         }
     }
 
@@ -218,5 +239,33 @@ impl Assembler {
 
     fn send(&self, placed: Placed) -> Result<(), ArchiveError> {
         self.out.send(placed).map_err(|_| ArchiveError::Stopped)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::sync_channel;
+
+    use perennial_shared::archive::frame::Compression;
+
+    use super::*;
+
+    #[test]
+    fn files_that_are_gone_are_named_as_far_as_a_person_reads() {
+        let pool = Pool::start(Compression::default()).expect("threads");
+        let (steps_out, steps) = sync_channel(100);
+        let (out, _placed) = sync_channel(100);
+        let path = |n: usize| RelPath::checked(format!("file-{n}").as_bytes()).expect("a path");
+        let small = pool.submit(move |_| (0..15).map(|n| Ok(Err(path(n)))).collect());
+        steps_out.send(Step::Small(small)).expect("sent");
+        for n in 15..25 {
+            steps_out.send(Step::Gone(path(n))).expect("sent");
+        }
+        steps_out.send(Step::Done).expect("sent");
+        let done = Assembler::new(pool, out, true).run(&steps).expect("assembled");
+        let named = (0..NAMED).map(|n| format!("file-{n} was deleted before it was read"));
+        let counted = "5 more files were deleted before they were read".to_owned();
+        assert_eq!(done.findings, named.chain([counted]).collect::<Vec<_>>());
+        assert_eq!((done.files, done.data_bytes), (0, 0));
     }
 }

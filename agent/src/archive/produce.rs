@@ -40,8 +40,10 @@ pub(super) enum Step {
     Reuse(Vec<Entry>),
     /// Pages of the parent's index that may come again.
     Remember(Vec<PageRef>),
-    /// Small files.
-    Small(Ticket<Vec<io::Result<Option<Small>>>>),
+    /// Small files, or their names where they are gone.
+    Small(Ticket<Vec<io::Result<Result<Small, RelPath>>>>),
+    /// A large file was met and is gone.
+    Gone(RelPath),
     /// A large file begins; these stretches of it are stored.
     Begin(Entry, Vec<(u64, u64)>),
     /// Its next chunks.
@@ -262,7 +264,11 @@ impl Producer<'_> {
         let (batch, root) = (std::mem::take(&mut self.batch), self.source.root.clone());
         self.batch_bytes = 0;
         let ticket = self.pool.submit(move |_| {
-            batch.into_iter().map(|j| read::small(&root, &j.path, j.most, j.chunk_size, &j.parent)).collect()
+            let read = |job: Job| {
+                let small = read::small(&root, &job.path, job.most, job.chunk_size, &job.parent)?;
+                Ok(small.ok_or(job.path))
+            };
+            batch.into_iter().map(read).collect()
         });
         self.send(Step::Small(ticket))
     }
@@ -274,7 +280,10 @@ impl Producer<'_> {
         chunk_size: u32,
         before: Option<File>,
     ) -> Result<u64, ArchiveError> {
-        let Some(opened) = Opened::open(&self.source.root, path, most)? else { return Ok(0) };
+        let Some(opened) = Opened::open(&self.source.root, path.clone(), most)? else {
+            self.send(Step::Gone(path))?;
+            return Ok(0);
+        };
         let opened = Arc::new(opened);
         let stretches = opened.data(chunk_size)?;
         self.send(Step::Begin(opened.entry(chunk_size), stretches.clone()))?;

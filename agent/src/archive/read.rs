@@ -44,8 +44,9 @@ impl Opened {
     /// Opens a file that is to be archived with at most `most` bytes; `None` if it has gone.
     pub(super) fn open(root: &Path, path: RelPath, most: Option<u64>) -> io::Result<Option<Self>> {
         let full = path.under(root);
-        let no_follow = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
-        let file = match File::options().read(true).custom_flags(no_follow).open(&full) {
+        // What was a file a moment ago may be a link now, or a pipe, which nobody may ever write to.
+        let careful = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+        let file = match File::options().read(true).custom_flags(careful.bits().cast_signed()).open(&full) {
             Ok(file) => file,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(walk::named(&full, &e)),
@@ -288,4 +289,25 @@ pub(super) fn is_unchanged(metadata: &Metadata, size: u64, before: &Entry, ctime
         && inode == metadata.ino()
         && time_agrees
         && (before.mode, before.uid, before.gid) == (metadata.mode() & 0o7777, metadata.uid(), metadata.gid())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::thread;
+    use std::time::Duration;
+
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    use super::*;
+
+    #[test]
+    fn a_pipe_that_took_a_file_s_place_is_not_waited_for() {
+        let folder = tempfile::tempdir().expect("a folder");
+        mknodat(CWD, folder.path().join("file"), FileType::Fifo, Mode::RUSR, 0).expect("a pipe");
+        let (root, (out, opened)) = (folder.path().to_owned(), channel());
+        thread::spawn(move || out.send(Opened::open(&root, RelPath::checked(b"file").expect("a path"), None)));
+        let opened = opened.recv_timeout(Duration::from_mins(1)).expect("an answer");
+        assert!(opened.expect("looked at").is_none(), "it is no file");
+    }
 }
