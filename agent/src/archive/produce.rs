@@ -286,6 +286,9 @@ impl Producer<'_> {
         };
         let opened = Arc::new(opened);
         let stretches = opened.data(chunk_size)?;
+        if let Some(File { content: Content::Paged(pages), .. }) = &before {
+            self.send(Step::Remember(pages.clone()))?;
+        }
         self.send(Step::Begin(opened.entry(chunk_size), stretches.clone()))?;
         let mut before = before.map(|b| self.chunks_of(b));
         let (chunks, each) = (chunk::count(opened.size, chunk_size), BLOCK / u64::from(chunk_size));
