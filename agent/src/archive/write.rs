@@ -98,14 +98,21 @@ pub(super) fn run(
                 let (number, offset, length) = data.append(key, ticket.wait()??)?;
                 frame = FrameRef { object: first + 1 + number, offset, length };
             }
-            Placed::Index(facts) => facts.into_iter().try_for_each(|fact| tell(&mut builder, frame, fact))?,
+            Placed::Index(facts) => {
+                facts.into_iter().try_for_each(|fact| tell(&mut builder, frame, fact)).map_err(told)?;
+            }
         }
     }
     let data = data.finish()?;
     crate::failpoint::reach("backup-data-stored");
-    let (root, pages) = builder.finish()?;
+    let (root, pages) = builder.finish().map_err(told)?;
     let index = pages.writer.finish()?;
     Ok(Written { root, index, data })
+}
+
+/// What the index could not be told, out of what a [`Sink`] wraps it in: the store's failures stay the store's.
+fn told(error: io::Error) -> ArchiveError {
+    error.downcast().unwrap_or_else(ArchiveError::Local)
 }
 
 fn tell(builder: &mut Builder<Pages>, frame: FrameRef, fact: Fact) -> io::Result<()> {
