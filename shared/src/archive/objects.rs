@@ -210,7 +210,8 @@ pub fn fetches(places: &[FrameRef], largest: u64) -> Vec<Fetch> {
         let end = offset + u64::from(length);
         if let Some(last) = fetches.last_mut()
             && last.object == object
-            && offset <= last.offset + last.length + GAP
+            // Nobody has looked yet whether an object reaches as far.
+            && offset <= (last.offset + last.length).saturating_add(GAP)
             && end.max(last.offset + last.length) - last.offset <= largest
         {
             last.length = end.max(last.offset + last.length) - last.offset;
