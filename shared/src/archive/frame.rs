@@ -204,9 +204,20 @@ mod tests {
         }
 
         #[test]
-        fn hostile_frames_end(frame in prop::collection::vec(any::<u8>(), 0..4000)) {
-            for algorithm in [Algorithm::Zstd, Algorithm::Gzip] {
-                let _ = Decompressor::new().expect("made").decompress(algorithm, &frame, &mut vec![]);
+        fn hostile_frames_end(bytes in prop::collection::vec(any::<u8>(), 0..4000), kept in 0..40_usize) {
+            // As they come, and behind a beginning that is right.
+            let raw = raw::frame(&[7; 100]);
+            let zstd = zstd::bulk::compress(&[7; 100], 1).expect("compressed");
+            for begin in [&raw[..kept], &zstd[..kept.min(zstd.len())], &[]] {
+                let frame = [begin, &bytes].concat();
+                for algorithm in [Algorithm::Zstd, Algorithm::Gzip, Algorithm::None] {
+                    let (mut decompressor, mut plain) = (Decompressor::new().expect("made"), vec![]);
+                    let _ = decompressor.decompress(algorithm, &frame, &mut plain);
+                    if let Ok(content) = decompressor.content(algorithm, &frame, &mut plain) {
+                        let slices = content.slices(0, content.size());
+                        prop_assert_eq!(slices.map(<[u8]>::len).sum::<usize>(), content.size());
+                    }
+                }
             }
         }
     }

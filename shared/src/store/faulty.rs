@@ -26,6 +26,8 @@ pub enum Fault {
     Before,
     /// It was done, and fails all the same: the reply got lost.
     After,
+    /// It was not done, because the store has too much to do: its 503 `SlowDown`, after all retries.
+    Throttle,
     /// A `get`, `read` or `read_range` brings the first half only, without an error. Other operations are unharmed.
     Truncate,
     /// A `get`, `read` or `read_range` brings one flipped bit, without an error. Other operations are unharmed.
@@ -63,6 +65,8 @@ enum Plan {
 struct State {
     log: Vec<String>,
     random: StdRng,
+    under_way: usize,
+    most_under_way: usize,
 }
 
 impl FaultyStore {
@@ -83,7 +87,8 @@ impl FaultyStore {
     }
 
     fn new(inner: Arc<dyn Store>, plan: Plan, seed: u64) -> Self {
-        let state = State { log: Vec::new(), random: StdRng::seed_from_u64(seed) };
+        let random = StdRng::seed_from_u64(seed);
+        let state = State { log: Vec::new(), random, under_way: 0, most_under_way: 0 };
         let faults = Faults { location: inner.location(), plan, state: Mutex::new(state) };
         Self { inner, faults: Arc::new(faults) }
     }
@@ -96,6 +101,11 @@ impl FaultyStore {
     /// The operations, as in `create runs/a/claim.json (After)`.
     pub fn log(&self) -> Vec<String> {
         self.faults.state().log.clone()
+    }
+
+    /// How many of them were under way at the same time, at most.
+    pub fn most_under_way(&self) -> usize {
+        self.faults.state().most_under_way
     }
 
     fn wrap(&self, key: &str, upload: Box<dyn Upload>) -> Box<dyn Upload> {
@@ -131,7 +141,9 @@ impl Faults {
         key: &str,
         work: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
+        let _under_way = UnderWay::of(self);
         match fault {
+            Some(Fault::Throttle) => Err(StoreError::unavailable(key, &*self.location, "injected: 503 SlowDown")),
             Some(Fault::Before) => Err(StoreError::unavailable(key, &*self.location, "injected: it was not done")),
             Some(Fault::After) => {
                 // Whatever it said, the caller does not hear it.
@@ -144,6 +156,24 @@ impl Faults {
             }
             _ => work.await,
         }
+    }
+}
+
+/// An operation that is under way. It may be dropped instead of ending.
+struct UnderWay<'a>(&'a Faults);
+
+impl<'a> UnderWay<'a> {
+    fn of(faults: &'a Faults) -> Self {
+        let mut state = faults.state();
+        state.under_way += 1;
+        state.most_under_way = state.most_under_way.max(state.under_way);
+        Self(faults)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.state().under_way -= 1;
     }
 }
 
