@@ -125,7 +125,7 @@ impl Repository {
     }
 
     fn objects(&self, n: usize) -> (Objects, &Archive) {
-        let store = FolderStore::open(&self.home.path().join("repository")).expect("opened");
+        let store = FolderStore::open(self.home.path().join("repository")).expect("opened");
         let archive = &self.archives[n].1;
         (Objects::new(Arc::new(store), archive, None), archive)
     }

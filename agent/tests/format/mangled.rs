@@ -10,7 +10,7 @@ use perennial_shared::archive::frame::{Algorithm, Compression, Compressor, Decom
 use perennial_shared::archive::index;
 use perennial_shared::archive::page::{self, Node, Packed, PageRef};
 use perennial_shared::archive::path::RelPath;
-use perennial_shared::manifest::{Archive, Manifest};
+use perennial_shared::manifest::{Archive, ArchiveObject, Manifest};
 use perennial_shared::pointer::PointerState;
 use perennial_shared::store::Version;
 use proptest::prelude::*;
@@ -303,7 +303,7 @@ proptest! {
         let (id, _) = manifest();
         if let Ok(manifest) = Manifest::parse(&id, &body) {
             let archive = manifest.archive.as_ref().map_or(&[][..], |archive| &archive.objects);
-            for key in archive.iter().map(|object| object.full_key()) {
+            for key in archive.iter().map(ArchiveObject::full_key) {
                 prop_assert!(key.starts_with("backups/") && !key.split('/').any(|part| part == ".."), "{}", key);
             }
             prop_assert!(Manifest::parse(&id, &manifest.to_bytes()).is_ok(), "what is read can be written");
