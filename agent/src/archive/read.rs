@@ -48,7 +48,7 @@ impl Opened {
         let careful = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
         let file = match File::options().read(true).custom_flags(careful.bits().cast_signed()).open(&full) {
             Ok(file) => file,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) if is_gone(&e) => return Ok(None),
             Err(e) => return Err(walk::named(&full, &e)),
         };
         let metadata = file.metadata().map_err(|e| walk::named(&full, &e))?;
@@ -257,6 +257,13 @@ pub(super) fn small(
     }
 }
 
+/// Whether no file stands at the path any more, but nothing, a link or a socket.
+fn is_gone(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let gone = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP, Errno::NXIO];
+    gone.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
 fn became_shorter(error: &io::Error) -> bool {
     error.get_ref().and_then(|e| e.downcast_ref::<BecameShorter>()).is_some()
 }
@@ -300,6 +307,19 @@ mod tests {
     use rustix::fs::{CWD, FileType, Mode, mknodat};
 
     use super::*;
+
+    #[test]
+    fn what_took_a_file_s_place_is_not_read_for_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::os::unix::fs::symlink("/etc/passwd", folder.path().join("link")).expect("a link");
+        std::fs::write(folder.path().join("file"), b"").expect("written");
+        std::fs::create_dir(folder.path().join("folder")).expect("made");
+        let _listener = std::os::unix::net::UnixListener::bind(folder.path().join("socket")).expect("a socket");
+        for path in ["link", "file/below", "folder", "socket", "nothing"] {
+            let path = RelPath::checked(path.as_bytes()).expect("a path");
+            assert!(Opened::open(folder.path(), path, None).expect("looked at").is_none());
+        }
+    }
 
     #[test]
     fn a_pipe_that_took_a_file_s_place_is_not_waited_for() {

@@ -100,7 +100,7 @@ impl Drop for Meanwhile {
 fn told(folder: &Path, expected: &[&str]) -> BTreeSet<String> {
     let case = changed_tree().0;
     let mut found = BTreeSet::new();
-    for second in 0..1000 {
+    for second in 0..400 {
         found.extend(run(case.told(folder, second, None)).expect("a backup").1);
         if expected.iter().all(|finding| found.contains(*finding)) {
             return found;

@@ -60,8 +60,46 @@ pub(super) fn content(frame: &[u8]) -> Option<Content<'_>> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::archive::frame::{Algorithm, Decompressor, LARGEST};
+
+    /// A frame as anybody may write one: blocks of any kind and length, right in all else.
+    fn anybodys(blocks: &[(u32, usize)]) -> Vec<u8> {
+        let plain: Vec<u8> =
+            (0..blocks.iter().map(|(_, length)| length).sum()).map(|n: usize| (n / 7).to_le_bytes()[0]).collect();
+        let mut frame = frame(&plain)[..13].to_vec();
+        let mut rest = &plain[..];
+        for (number, (kind, length)) in blocks.iter().enumerate() {
+            let is_last = u32::from(number + 1 == blocks.len());
+            let header = (u32::try_from(*length).expect("small") << 3) | (kind << 1) | is_last;
+            frame.extend_from_slice(&header.to_le_bytes()[..3]);
+            let (block, after) = rest.split_at(*length);
+            frame.extend_from_slice(block);
+            rest = after;
+        }
+        frame.extend_from_slice(&xxh64(&plain, 0).to_le_bytes()[..4]);
+        frame
+    }
+
+    proptest! {
+        /// What zstd reads too is the same, wherever the blocks end.
+        #[test]
+        fn no_frame_is_read_otherwise_than_zstd_reads_it(
+            blocks in prop::collection::vec(
+                (prop_oneof![9 => Just(RAW), 1 => 1_u32..4], prop_oneof![Just(BLOCK), 0..300_usize, BLOCK - 1..BLOCK + 2]),
+                1..4,
+            ),
+        ) {
+            let frame = anybodys(&blocks);
+            let mut plain = vec![];
+            let read = Decompressor::new().expect("made").decompress(Algorithm::Zstd, &frame, &mut plain);
+            if let (Ok(()), Some(content)) = (read, content(&frame)) {
+                prop_assert!(content.slices(0, content.size()).collect::<Vec<_>>().concat() == plain);
+            }
+        }
+    }
 
     #[test]
     fn zstd_reads_it() {
