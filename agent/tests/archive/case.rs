@@ -30,6 +30,8 @@ pub(crate) struct Case {
     pub(crate) options: UploadSettings,
     pub(crate) compression: Compression,
     pub(crate) chunk_size: u32,
+    /// After so many bytes a data object is followed by another.
+    pub(crate) full_at: u64,
     /// As most engines promise it; a folder of files does not.
     pub(crate) ctime_is_ours: bool,
 }
@@ -43,6 +45,7 @@ impl Case {
             options: UploadSettings::default(),
             compression: Compression::default(),
             chunk_size: 16 << 10,
+            full_at: u64::MAX,
             ctime_is_ours: true,
         }
     }
@@ -98,6 +101,7 @@ impl Case {
             compression: self.compression,
             chunk_size: self.chunk_size,
             upload: self.options,
+            full_at: self.full_at,
             reread: false,
             resume: None,
             passed: Arc::new(AtomicU64::new(0)),
@@ -155,6 +159,7 @@ pub(crate) fn changed_tree() -> (Case, Tree, Archive) {
     let case = Case {
         key: Some(DataKey::generate()),
         options: UploadSettings { part_size: 300_000, concurrency: 3, bandwidth: None },
+        full_at: 2_000_000,
         ..Case::plain()
     };
     let mut tree = Tree::new();

@@ -17,8 +17,9 @@ use crate::tree::{Change, image};
 #[test]
 fn a_store_that_fails_never_makes_a_backup_that_does_not_restore() {
     let (case, mut tree, base) = changed_tree();
-    let options = UploadSettings { part_size: 1 << 20, concurrency: 8, bandwidth: None };
-    let case = Case { options, ..case };
+    // Parts by the default number at a time, and more than one data object.
+    let options = UploadSettings { part_size: 1 << 20, ..UploadSettings::default() };
+    let case = Case { options, full_at: 8 << 20, ..case };
     tree.apply(&Change::Write { file: 5, size: 6_000_000, seed: 77 });
     let was = image(tree.folder.path());
     let (mut made, mut failed, mut under_way) = (0, 0, 0);
@@ -42,7 +43,7 @@ fn a_store_that_fails_never_makes_a_backup_that_does_not_restore() {
         under_way = under_way.max(store.most_under_way());
     }
     assert!(made > 5 && failed > 5, "{made} made, {failed} failed: both must be seen");
-    assert!(under_way > 2, "only {under_way} requests were under way at a time");
+    assert!(under_way >= 4, "only {under_way} requests were under way at a time");
 }
 
 /// The store is busy from one request on, whichever: that is told as it is, nothing is damaged by it, and the next try succeeds.

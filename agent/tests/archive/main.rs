@@ -37,6 +37,7 @@ proptest! {
         rounds in prop::collection::vec(prop::collection::vec(change(), 0..8), 1..5),
         algorithm in prop_oneof![Just(Algorithm::Zstd), Just(Algorithm::Gzip), Just(Algorithm::None)],
         chunk in 14..18_u32,
+        full_at in prop_oneof![Just(u64::MAX), Just(150_000)],
         encrypted in any::<bool>(),
         ctime_is_ours in any::<bool>(),
     ) {
@@ -46,6 +47,7 @@ proptest! {
             options: UploadSettings { part_size: 300_000, concurrency: 3, bandwidth: None },
             compression: Compression { algorithm, level: None },
             chunk_size: 1 << chunk,
+            full_at,
             ctime_is_ours,
         };
         let mut tree = Tree::new();

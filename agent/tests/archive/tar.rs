@@ -11,11 +11,14 @@ use crate::tree::{Change, Tree, image};
 
 #[test]
 fn a_base_is_an_ordinary_tar_file() {
-    for algorithm in [Algorithm::Zstd, Algorithm::Gzip, Algorithm::None] {
+    let (one, several) = (u64::MAX, 500_000);
+    for (algorithm, full_at) in
+        [(Algorithm::Zstd, one), (Algorithm::Gzip, one), (Algorithm::None, one), (Algorithm::Zstd, several)]
+    {
         let repository = tempfile::tempdir().expect("a folder");
         let store = perennial_shared::store::folder::FolderStore::open(repository.path()).expect("opened");
         let compression = Compression { algorithm, level: None };
-        let case = Case { store: Arc::new(store), compression, ..Case::plain() };
+        let case = Case { store: Arc::new(store), compression, full_at, ..Case::plain() };
         let mut tree = Tree::new();
         for file in 0..12 {
             tree.apply(&Change::Write { file, size: u32::from(file) * 300_000, seed: file });
@@ -31,7 +34,9 @@ fn a_base_is_an_ordinary_tar_file() {
             }
         }
         let backup = run(case.back_up(tree.folder.path(), 0, None)).expect("a base");
-        let data = repository.path().join(backup.objects[1].full_key());
+        let data: Vec<_> = backup.objects[1..].iter().map(|o| repository.path().join(o.full_key())).collect();
+        assert_eq!(data.len() > 1, full_at == several, "{data:?}");
+        let data = data.iter().map(|path| format!("'{}'", path.display())).collect::<Vec<_>>().join(" ");
 
         let out = tempfile::tempdir().expect("a folder");
         let unpack = match algorithm {
@@ -39,16 +44,15 @@ fn a_base_is_an_ordinary_tar_file() {
             Algorithm::Gzip => "gzip -dc",
             Algorithm::None => "cat",
         };
-        let script = format!(
-            "set -e -o pipefail; {unpack} '{}' | tar xp -C '{}'; sha256sum '{0}'",
-            data.display(),
-            out.path().display()
-        );
+        let script =
+            format!("set -e -o pipefail; {unpack} {data} | tar xp -C '{}'; sha256sum {data}", out.path().display());
         let ran = std::process::Command::new("bash").args(["-c", &script]).output().expect("bash");
         assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
         assert!(image(out.path()) == image(tree.folder.path()), "{algorithm:?}");
         let sum = String::from_utf8_lossy(&ran.stdout);
-        assert!(sum.starts_with(&backup.objects[1].sha256), "{sum}");
+        for (line, object) in sum.lines().zip(&backup.objects[1..]) {
+            assert!(line.starts_with(&object.sha256), "{sum}");
+        }
         let ours = out.path().with_extension("ours");
         run(case.restore(&backup, &ours, None)).expect("restored");
         assert!(image(&ours) == image(tree.folder.path()), "{algorithm:?}");
