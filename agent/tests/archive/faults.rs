@@ -43,7 +43,7 @@ fn a_store_that_fails_never_makes_a_backup_that_does_not_restore() {
         under_way = under_way.max(store.most_under_way());
     }
     assert!(made > 5 && failed > 5, "{made} made, {failed} failed: both must be seen");
-    assert!(under_way >= 4, "only {under_way} requests were under way at a time");
+    assert!(under_way > 2, "only {under_way} requests were under way at a time");
 }
 
 /// The store is busy from one request on, whichever: that is told as it is, nothing is damaged by it, and the next try succeeds.
