@@ -25,10 +25,10 @@ pub struct BadName {
 pub struct Generation(pub u32);
 
 impl Generation {
-    /// The generation after a take-over.
+    /// The generation after a take-over. It never goes back to the first one, whatever a pointer says.
     #[must_use]
     pub fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 }
 
