@@ -18,6 +18,8 @@ use support::weaviate::WeaviateServer;
 use support::writer::{Part, Writer, Written};
 use support::{files_ending, until};
 
+/// A log up to this size stays in use (`PERSISTENCE_MAX_REUSE_WAL_SIZE`); bytes.
+const IN_USE: u64 = 4096;
 /// Files are written, joined and rotated within seconds instead of minutes.
 const BUSY: [(&str, &str); 3] = [
     ("PERSISTENCE_MEMTABLES_FLUSH_DIRTY_AFTER_SECONDS", "1"),
@@ -104,8 +106,7 @@ async fn an_increment_reads_what_changed() {
     server.wait().await;
     make_collection(&server.url(), "Doc", json!({})).await;
     fill(&server.url(), "Doc", 0..5000, json!({})).await;
-    // What was written is in segments, which do not change any more, but for the last of it: a log this small stays in use.
-    const IN_USE: u64 = 4096; // PERSISTENCE_MAX_REUSE_WAL_SIZE
+    // What was written is in segments, which do not change any more, but for the last of it: a small log stays in use.
     let logs = || files_ending(&server.data_dir(), ".wal");
     let small = |log: &PathBuf| log.metadata().is_ok_and(|m| m.len() <= IN_USE);
     until("segments of all logs", async || logs().iter().all(small)).await;

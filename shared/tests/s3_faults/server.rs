@@ -17,7 +17,7 @@ pub(crate) struct Reply {
     /// How many bytes the head promises, where that is not the truth.
     promised: Option<usize>,
     /// How long it takes.
-    late: Duration,
+    pub(crate) late: Duration,
 }
 
 impl Reply {
@@ -40,12 +40,6 @@ impl Reply {
     /// One more header.
     pub(crate) fn header(mut self, name: &'static str, value: &str) -> Self {
         self.headers.push((name, value.to_owned()));
-        self
-    }
-
-    /// It is long in coming.
-    pub(crate) fn late(mut self, late: Duration) -> Self {
-        self.late = late;
         self
     }
 
