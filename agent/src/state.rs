@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `lock` | held by the one command that changes something; the system lets go of it when the process ends |
 //! | `<run>.lock` | held by whoever does that run, also while it no longer changes anything here; removed when it is done |
-//! | `last-restore-run.json` | when the last restore was claimed that ended well: an older claim is overtaken |
+//! | `restore-runs.json` | in which repository this machine's restores are claimed, and when the last was that ended well |
 //! | `restore.json` | the last restore: which backup, and how far it came |
 //! | `capture.json` | what the engine wants to know of the last capture that was published |
 //! | `uploads.json` | the uploads of a backup that is being made |
@@ -56,6 +56,15 @@ pub struct RestoreMarker {
     pub reached: Reached,
 }
 
+/// The restores that functions asked this machine for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreRuns {
+    /// The repository in which the first of them was claimed: only that one's pointer can make this machine the owner.
+    pub home: String,
+    /// When the last one was claimed that ended well: an older claim is overtaken.
+    pub last: Option<Timestamp>,
+}
+
 /// How far a restore came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -103,14 +112,14 @@ impl State {
         let _ = std::fs::remove_file(self.folder.join(format!("{run}.lock")));
     }
 
-    /// When the last restore run was claimed that ended well; `None` when there was none.
-    pub fn last_restore_run(&self) -> Result<Option<Timestamp>, Failure> {
-        self.read("last-restore-run.json", "look which backup is in the engine")
+    /// The restore runs of this machine; `None` when there was none.
+    pub fn restore_runs(&self) -> Result<Option<RestoreRuns>, Failure> {
+        self.read("restore-runs.json", "have this instance replaced: nobody knows what is in the engine")
     }
 
-    /// Remembers a restore run that ended well.
-    pub fn remember_restore_run(&self, claimed_at: Timestamp) -> Result<(), Failure> {
-        self.write("last-restore-run.json", &claimed_at)
+    /// Remembers them, before one changes anything and when it ended well.
+    pub fn remember_restore_runs(&self, runs: &RestoreRuns) -> Result<(), Failure> {
+        self.write("restore-runs.json", runs)
     }
 
     async fn hold(&self, name: &str, patience: Duration, waiting: impl Fn()) -> Result<Lock, Failure> {

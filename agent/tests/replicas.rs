@@ -254,28 +254,119 @@ async fn the_final_backup_does_not_wait_for_copies() {
     copying.wait().expect("ended");
 }
 
-/// The repository was away, a replica stood in, and when it came back the restore was claimed there again.
+/// A target in a group, with a backup in its repository and in the replica, the machine that it is restored on, and the backup's id.
+struct Replaced {
+    machine: Machine,
+    repository: Repository,
+    replica: Repository,
+    id: Option<BackupId>,
+    folder: tempfile::TempDir,
+}
+
+impl Replaced {
+    const ME: &str = "i-0123456789abcdef0";
+
+    async fn new(s3: &S3) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let more = format!("replicas: ['file://{}']\nauto_scaling: {{group: docs}}", folder.path().display());
+        let machine = Machine::of_files(s3, &more).with("PERENNIAL_INSTANCE_ID", Self::ME);
+        let repository = Repository::new(s3.repository(PREFIX).shared_store(), Engine::Files);
+        let replica = Repository::new(Arc::new(FolderStore::at(folder.path())), Engine::Files);
+        fill(&machine.data());
+        machine.run(&["backup", "create"]).exits(0).says("copied to");
+        let id = repository.pointer().await.expect("read").backup_id().cloned();
+        lose(&machine);
+        Self { machine, repository, replica, id, folder }
+    }
+
+    async fn claim(&self, repository: &Repository, run: &str) {
+        claim(repository, run, Self::ME, self.id.clone(), run.ends_with('2')).await;
+    }
+
+    /// What was written to the restored database since.
+    fn write(&self) -> String {
+        overwrite(&self.machine.data().join("vectors.bin"), 0, b"acknowledged since");
+        image(&self.machine.data())
+    }
+}
+
 #[tokio::test]
 async fn a_restore_that_was_overtaken_by_a_later_one_changes_nothing() {
-    const ME: &str = "i-0123456789abcdef0";
     let s3 = S3::start();
-    let folder = tempfile::tempdir().expect("a folder");
-    let replica = folder.path().display();
-    let more = format!("replicas: ['file://{replica}']\nauto_scaling: {{group: docs}}");
-    let machine = Machine::of_files(&s3, &more).with("PERENNIAL_INSTANCE_ID", ME);
-    let repository = Repository::new(s3.repository(PREFIX).shared_store(), Engine::Files);
-    let there = Repository::new(Arc::new(FolderStore::at(folder.path())), Engine::Files);
-    fill(&machine.data());
-    machine.run(&["backup", "create"]).exits(0).says("copied to");
-    let id = repository.pointer().await.expect("read").backup_id().cloned();
-    claim(&there, "restore-i-1-2", ME, id.clone(), false).await;
-    lose(&machine);
-    claim(&repository, "restore-i-1-1", ME, id, false).await;
-    machine.run(&["run", "restore-i-1-1"]).exits(0);
-    overwrite(&machine.data().join("vectors.bin"), 0, b"acknowledged since");
-    let served = image(&machine.data());
-    machine.run(&["run", "restore-i-1-2"]).exits(1).says("was done meanwhile; nothing was changed");
-    assert_eq!(image(&machine.data()), served);
+    let world = Replaced::new(&s3).await;
+    world.claim(&world.repository, "restore-i-1-2").await;
+    world.claim(&world.repository, "restore-i-1-1").await;
+    world.machine.run(&["run", "restore-i-1-1"]).exits(0);
+    let served = world.write();
+    world.machine.run(&["run", "restore-i-1-2"]).exits(1).says("was done meanwhile; nothing was changed");
+    assert_eq!(image(&world.machine.data()), served);
+}
+
+/// The repository was away, a replica stood in, and somebody who did not know claimed the restore in the repository again; or the
+/// other way round. Either pointer may make the instance the owner at any time.
+#[tokio::test]
+async fn a_machine_is_restored_by_the_claims_of_one_repository_only() {
+    let s3 = S3::start();
+    for replica_first in [true, false] {
+        let world = Replaced::new(&s3).await;
+        let (first, second) =
+            if replica_first { (&world.replica, &world.repository) } else { (&world.repository, &world.replica) };
+        world.claim(first, "restore-i-1-1").await;
+        world.machine.run(&["run", "restore-i-1-1"]).exits(0);
+        let served = world.write();
+        world.claim(second, "restore-i-1-2").await;
+        world
+            .machine
+            .run(&["run", "restore-i-1-2"])
+            .exits(1)
+            .says("was restored by a claim in")
+            .says(&first.location());
+        assert_eq!(image(&world.machine.data()), served);
+        std::fs::remove_dir_all(s3.bucket().join(PREFIX)).expect("removed");
+    }
+}
+
+/// Even one that failed may have left something that this repository's next claim goes on with.
+#[tokio::test]
+async fn a_restore_that_failed_keeps_the_machine_for_its_repository() {
+    let s3 = S3::start();
+    let world = Replaced::new(&s3).await;
+    world.claim(&world.replica, "restore-i-1-1").await;
+    world.machine.crash("restore-swapped", &["run", "restore-i-1-1"]);
+    world.claim(&world.repository, "restore-i-1-2").await;
+    world.machine.run(&["run", "restore-i-1-2"]).exits(1).says("was restored by a claim in");
+    world.machine.run(&["run", "restore-i-1-1"]).exits(0);
+}
+
+#[tokio::test]
+async fn an_instance_that_became_the_owner_meanwhile_is_not_restored_over() {
+    let s3 = S3::start();
+    let world = Replaced::new(&s3).await;
+    world.claim(&world.repository, "restore-i-1-1").await;
+    world.machine.run(&["run", "restore-i-1-1"]).exits(0);
+    let served = world.write();
+    world.claim(&world.repository, "restore-i-1-2").await;
+    let seen = world.repository.pointer().await.expect("read");
+    let owned = seen.pointer().expect("there").clone().owned_by(Replaced::ME, Generation(2), Timestamp::now());
+    world.repository.set_pointer(&seen, &owned).await.expect("taken over");
+    world.machine.run(&["run", "restore-i-1-2"]).exits(1).says("came to own the target");
+    assert_eq!(image(&world.machine.data()), served);
+    // What was decided on that very pointer is another matter: it owned the target in an earlier life.
+    world.claim(&world.repository, "restore-i-2-2").await;
+    world.machine.run(&["run", "restore-i-2-2"]).exits(0);
+}
+
+#[tokio::test]
+async fn a_claim_that_a_replica_may_have_is_not_called_absent() {
+    let s3 = S3::start();
+    let world = Replaced::new(&s3).await;
+    world.claim(&world.replica, "restore-i-1-1").await;
+    std::fs::remove_dir_all(s3.bucket().join(PREFIX)).expect("emptied");
+    let (there, away) = (world.folder.path(), world.folder.path().with_extension("away"));
+    std::fs::rename(there, &away).expect("moved");
+    world.machine.run(&["run", "restore-i-1-1"]).exits(2).says("there is no such folder");
+    std::fs::rename(&away, there).expect("moved");
+    world.machine.run(&["run", "restore-i-1-1"]).exits(0);
 }
 
 /// A target with a few small files and this many replicas, which are in one folder under `0`, `1` and so on.

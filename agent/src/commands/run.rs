@@ -4,6 +4,9 @@
 //! that SSM delivers twice is done once, and its second caller is given the first one's result. A crash leaves no result;
 //! the function sees the command fail, or its progress stand still. What was claimed in a replica, because the repository could not be
 //! read, is done with that replica for the repository.
+//!
+//! A machine is restored by the claims of one repository only: that of the first. So only this repository's pointer can make it the
+//! owner, whatever the functions can read meanwhile; another repository's claim is refused, and the machine replaced.
 
 mod progress;
 
@@ -16,6 +19,7 @@ use perennial_shared::repository::{Claimed, RepositoryError};
 use perennial_shared::resolve::resolve;
 use perennial_shared::run::{Claim, RunResult};
 use perennial_shared::settings::{EmptyRepository, Engine};
+use perennial_shared::store::Version;
 
 use super::Outcome;
 use super::table::lines;
@@ -24,7 +28,7 @@ use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::replicate::{self, from_where_it_can};
 use crate::restore::{self, choose};
-use crate::state::State;
+use crate::state::{RestoreRuns, State};
 use crate::watch::{All, Progress, Watch};
 use progress::Recorder;
 
@@ -87,28 +91,26 @@ pub async fn run(context: &Context, run: &RunId, watch: &dyn Watch) -> Result<Ou
 }
 
 /// The replica that stood in for the repository when the run was claimed; `None` where the repository itself has the claim, and where
-/// nobody has.
+/// all were read and nobody has.
 async fn claimed_in_replica(context: &Context, run: &RunId) -> Result<Option<Context>, Failure> {
-    let own = context.repository.claim_of(run).await;
-    if matches!(own, Ok(Some(_))) {
-        return Ok(None);
-    }
     let mut unread = Vec::new();
+    match context.repository.claim_of(run).await {
+        Ok(Some(_)) => return Ok(None),
+        Ok(None) => {}
+        Err(e) => unread.push(Failure::from(e)),
+    }
     for settings in &context.target.replicas {
         let replica = context.with_repository(settings)?;
         match replica.repository.claim_of(run).await {
             Ok(Some(_)) => return Ok(Some(replica)),
             Ok(None) => {}
-            Err(e) => unread.push(Failure::from(e).message),
+            Err(e) => unread.push(Failure::from(e)),
         }
     }
-    match own {
-        Ok(_) => Ok(None),
-        Err(e) => {
-            let failure = Failure::from(e);
-            let message = std::iter::once(failure.message.clone()).chain(unread).collect::<Vec<_>>().join("; ");
-            Err(Failure { message, ..failure })
-        }
+    let message = unread.iter().map(|f| f.message.clone()).collect::<Vec<_>>().join("; ");
+    match unread.into_iter().next() {
+        None => Ok(None),
+        Some(first) => Err(Failure { message, ..first }),
     }
 }
 
@@ -158,15 +160,37 @@ async fn copied(context: &Context, mut done: Done, until: Instant, watch: &dyn W
     Ok(done)
 }
 
-/// A restore that was claimed later, in whichever repository, may have been done while this one waited, and be served by now.
+/// What is in the engine may be served by now, or may come to be at any time; then nothing may be changed any more.
 async fn restore_once(context: &Context, state: &State, claim: &Claim, watch: &dyn Watch) -> Result<Done, Failure> {
-    if state.last_restore_run()?.is_some_and(|last| last > claim.claimed_at) {
-        let message = format!("a restore that was claimed after {} was done meanwhile; nothing was changed", claim.run);
-        return Err(Failure::new(Exit::Refused, "Overtaken", message));
+    let home = context.repository.location();
+    let known = state.restore_runs()?.unwrap_or_else(|| RestoreRuns { home: home.clone(), last: None });
+    let refuse = |code, why: String| Err(Failure::new(Exit::Refused, code, format!("{why}; nothing was changed")));
+    if known.home != home {
+        let why =
+            format!("this instance was restored by a claim in {}, and {} was claimed in {home}", known.home, claim.run);
+        return refuse("OtherRepository", why);
     }
+    if known.last.is_some_and(|last| last > claim.claimed_at) {
+        return refuse("Overtaken", format!("a restore that was claimed after {} was done meanwhile", claim.run));
+    }
+    if became_owner(context, claim).await? {
+        return refuse(
+            "Overtaken",
+            format!("{} came to own the target after {} was decided on", claim.instance, claim.run),
+        );
+    }
+    state.remember_restore_runs(&known)?;
     let done = restore_run(context, claim, watch).await?;
-    state.remember_restore_run(claim.claimed_at)?;
+    state.remember_restore_runs(&RestoreRuns { last: Some(claim.claimed_at), ..known })?;
     Ok(done)
+}
+
+/// Whether an earlier restore made this instance the owner since the claim was decided on. An instance that owned the target in an earlier
+/// life (a warm pool) is claimed for on the pointer that says so.
+async fn became_owner(context: &Context, claim: &Claim) -> Result<bool, Failure> {
+    let seen = context.repository.pointer().await?;
+    let owns = seen.pointer().is_some_and(|p| p.owner.as_deref() == Some(&*claim.instance));
+    Ok(owns && seen.version().map(Version::as_str) != claim.pointer_version.as_deref())
 }
 
 async fn restore_run(context: &Context, claim: &Claim, watch: &dyn Watch) -> Result<Done, Failure> {
