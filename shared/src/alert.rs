@@ -2,7 +2,7 @@
 //!
 //! One [`Alert`] becomes one e-mail: [`send`] records it as `alerts/<key>.json` in the repository, so that a doubled event or the
 //! next tick does not mail again. When the repository cannot be read or written the e-mail goes out all the same: told twice is
-//! better than not told.
+//! better than not told, but for what is repeated as long as it lasts ([`send_noted_in`]).
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -83,6 +83,18 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Whether it is a state that is told again and again while it lasts, not an event.
+    fn lasts(self) -> bool {
+        matches!(
+            self,
+            Self::NothingToRestore
+                | Self::RepositoryUnreadable
+                | Self::TwoInstances
+                | Self::EndpointFailed
+                | Self::AddressOutOfReach
+        )
+    }
+
     fn severity(self) -> Severity {
         match self {
             Self::Recovered | Self::StartedEmpty | Self::GroupNotice => Severity::Info,
@@ -117,7 +129,7 @@ impl Kind {
             Self::ReplacementStopped => "down: replacing stopped after repeated failures",
             Self::NothingToRestore => "down: there is nothing to restore",
             Self::RepositoryUnreadable => "down: the backups cannot be read",
-            Self::RepositoryBack => "the repository is back, after a restore from a replica",
+            Self::RepositoryBack => "restored from a replica; backups go to the repository again",
             Self::FinalBackupFailed => "the final backup failed, instance kept",
             Self::WritesNotRefused => "writes during this replacement may be lost",
             Self::OwnerLost => "the instance was lost without a final backup",
@@ -314,24 +326,59 @@ impl Record {
     }
 }
 
+/// What becomes of an alert that will be repeated anyway, when it cannot be noted anywhere that it was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unnoted {
+    /// It goes out.
+    Send,
+    /// It is not worth an e-mail now.
+    KeepBack,
+}
+
 /// Tells a person, once for each key. Whether it was sent now.
 ///
 /// Two that want to send at once agree by the first record; a sender that died between sending and the second record is
 /// followed by another e-mail, because the other order would not mail at all.
 pub async fn send(alert: &Alert, topic: &str, sns: &dyn SnsApi, repository: &Repository) -> Result<bool, AwsError> {
+    send_noted_in(&[repository], alert, topic, sns, Unnoted::Send).await
+}
+
+/// As [`send`], noted in the first of these repositories that takes a note.
+pub async fn send_noted_in(
+    places: &[&Repository],
+    alert: &Alert,
+    topic: &str,
+    sns: &dyn SnsApi,
+    unnoted: Unnoted,
+) -> Result<bool, AwsError> {
     let key: String = alert.key.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '-' }).collect();
     let (sent, sending) = (format!("alerts/{key}.json"), format!("alerts/{key}.sending.json"));
-    match may_send(alert, &sent, &sending, repository).await {
-        Ok(true) => {}
-        Ok(false) => return Ok(false),
-        Err(e) => tracing::warn!(error = %e, "cannot tell whether this alert was sent before; it may be sent twice"),
+    let mut noted_in = None;
+    for repository in places {
+        match may_send(alert, &sent, &sending, repository).await {
+            Ok(true) => {
+                noted_in = Some(repository);
+                break;
+            }
+            Ok(false) => return Ok(false),
+            Err(e) => tracing::warn!(error = %e, location = repository.location(), "cannot note alerts"),
+        }
+    }
+    if noted_in.is_none() && unnoted == Unnoted::KeepBack && alert.kind.lasts() {
+        return Ok(false);
     }
     if let Err(e) = sns.publish(topic, &alert.subject(), &alert.body()).await {
         // The next try must not wait for a sender that has given up. If this fails too, it waits half a minute.
-        let gave_up = crate::manifest::to_json(&Record::new(alert, Timestamp::UNIX_EPOCH));
-        let _ = repository.store().put(&sending, gave_up.into()).await;
+        if let Some(repository) = noted_in {
+            let gave_up = crate::manifest::to_json(&Record::new(alert, Timestamp::UNIX_EPOCH));
+            let _ = repository.store().put(&sending, gave_up.into()).await;
+        }
         return Err(e);
     }
+    let Some(repository) = noted_in else {
+        tracing::warn!(key, "nobody noted that this alert was sent; it may be sent twice");
+        return Ok(true);
+    };
     if let Err(e) = repository.create_record(&sent, &Record::new(alert, Timestamp::now())).await {
         tracing::warn!(error = %e, "cannot record that this alert was sent; it may be sent twice");
     }
@@ -413,5 +460,23 @@ mod tests {
             tokio::join!(send(&alert, "topic", &aws, &repository), send(&alert, "topic", &aws, &repository));
         assert_ne!(one.expect("sent"), two.expect("left to the other"));
         assert_eq!(aws.state().mail.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_the_first_repository_cannot_note_is_noted_in_the_next_and_else_not_repeated() {
+        use crate::store::faulty::{Fault, FaultyStore};
+        let aws = FakeAws::default();
+        let good = Repository::new(Arc::new(MemoryStore::default()), Engine::Weaviate);
+        let broken = FaultyStore::crash(Arc::new(MemoryStore::default()), 0, Fault::Before);
+        let broken = Repository::new(Arc::new(broken), Engine::Weaviate);
+        let lasting = Alert { kind: Kind::RepositoryUnreadable, ..alert() };
+        let send = async |places: &[&Repository], alert: &Alert, unnoted| {
+            send_noted_in(places, alert, "topic", &aws, unnoted).await.expect("answered")
+        };
+        assert!(send(&[&broken, &good], &lasting, Unnoted::Send).await);
+        assert!(!send(&[&broken, &good], &lasting, Unnoted::Send).await, "it is noted");
+        assert!(!send(&[&broken], &lasting, Unnoted::KeepBack).await);
+        assert!(send(&[&broken], &lasting, Unnoted::Send).await);
+        assert!(send(&[&broken], &alert(), Unnoted::KeepBack).await, "an event is not told again");
     }
 }
