@@ -83,9 +83,11 @@ impl Function {
         self.open(&target.repository, target)
     }
 
-    /// The target's replicas, in the order of its settings.
+    /// The target's replicas in S3, in the order of its settings: a function has no rights anywhere else, and would wait for ever for
+    /// what it can never read.
     pub fn replicas(&self, target: &Target) -> Result<Vec<Repository>, Failure> {
-        target.replicas.iter().map(|settings| self.open(settings, target)).collect()
+        let in_s3 = target.replicas.iter().filter(|settings| matches!(settings, RepositorySettings::S3 { .. }));
+        in_s3.map(|settings| self.open(settings, target)).collect()
     }
 
     fn open(&self, settings: &RepositorySettings, target: &Target) -> Result<Repository, Failure> {
