@@ -47,7 +47,7 @@ def test_a_replica_stands_in_and_the_bucket_gets_its_owner_back(target: Target) 
     target.cloud.s3_faults.clear()
     wait_for("its owner", lambda: target.pointer()["owner"] == new, 60)
     assert target.pointer()["generation"] == target.pointer(REPLICA)["generation"] == 2
-    assert target.pointer()["backup_id"] in told(target, "the repository is back")
+    assert target.pointer()["backup_id"] in told(target, "backups go to the repository again")
 
 
 def test_then_everything_is_as_before(target: Target) -> None:

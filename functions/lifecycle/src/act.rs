@@ -3,7 +3,7 @@
 mod endpoint;
 
 use jiff::Timestamp;
-use perennial_shared::alert;
+use perennial_shared::alert::{self, Unnoted};
 use perennial_shared::aws::auto_scaling::LifecycleAction;
 use perennial_shared::aws::sns::SnsApi;
 use perennial_shared::aws::ssm::Order;
@@ -49,6 +49,8 @@ pub struct Actor<'a> {
     pub target: &'a Target,
     /// Its group.
     pub group: &'a AutoScaling,
+    /// What becomes of an alert that would be repeated and cannot be noted anywhere.
+    pub unnoted: Unnoted,
     /// The clock of this round.
     pub now: Timestamp,
 }
@@ -77,7 +79,8 @@ impl Actor<'_> {
                 gone_is_done(auto_scaling.complete(&self.waiting(hook, instance), *result).await)?;
             }
             Action::Tell(alert) => {
-                let sent = alert::send(alert, self.topic, self.sns, repository).await?;
+                let places: Vec<_> = std::iter::once(repository).chain(self.services.replicas).collect();
+                let sent = alert::send_noted_in(&places, alert, self.topic, self.sns, self.unnoted).await?;
                 if sent {
                     tracing::warn!(subject = alert.subject(), details = ?alert.details, "alert");
                 }
@@ -153,11 +156,12 @@ impl Actor<'_> {
     async fn return_owner(self, repository: &Repository, there: &Pointer) -> Result<bool, ActError> {
         let seen = repository.pointer().await.map_err(PointerError::Store)?;
         let owner = there.owner.as_deref().unwrap_or_default();
-        let here = seen.pointer().map(|p| p.generation.next()).unwrap_or_default();
+        let mut here = seen.pointer().map(|p| p.generation.next()).unwrap_or_default();
         let mut named = there.backup_id.clone();
         if seen.pointer().is_none() {
-            // A lost pointer may have named a newer one.
+            // A lost pointer may have named a newer one, and backups to come rank before those that are there.
             let resolution = resolve(repository).await.map_err(RepositoryError::Store)?;
+            here = here.max(resolution.generation().next());
             named = resolution.candidates.first().map(|c| c.id.clone()).or(named);
         }
         let generation = there.generation.max(here);
@@ -192,8 +196,11 @@ impl Actor<'_> {
                             base.naming_bare(id, &format!("{}/{}{id}", repository.location(), found.parent), self.now)
                         }
                     },
-                    // It vanished since it was restored: the data is on the instance, and its next backup will be named.
-                    None => Pointer { backup_id: None, path: None, manifest_sha256: None, ..base },
+                    // A replica had it. It is named all the same, so that no older one is taken for the newest.
+                    None => {
+                        let path = format!("{}/{}", repository.location(), Repository::backup_prefix(id));
+                        base.naming_bare(id, path.trim_end_matches('/'), self.now)
+                    }
                 }
             }
             _ => base,

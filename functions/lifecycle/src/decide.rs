@@ -14,11 +14,12 @@ use perennial_shared::aws::auto_scaling::{LifecycleResult, LifecycleState};
 use perennial_shared::id::{BackupId, Generation, RunId};
 use perennial_shared::metrics::Metric;
 use perennial_shared::pointer::Pointer;
+use perennial_shared::run::RunResult;
 use perennial_shared::settings::{AutoScaling, Target};
 
 use self::endpoint::Step;
 use crate::run_state::Patience;
-use crate::world::{Member, RepositoryView, World};
+use crate::world::{Member, RepositoryView, Returning, StandIn, Wait, World};
 
 /// One thing to do. Each may be repeated without harm.
 #[derive(Debug, Clone, PartialEq)]
@@ -122,8 +123,8 @@ pub fn decide(target: &Target, group: &AutoScaling, world: &World) -> Vec<Action
         Ok(repository) => repository,
         Err(why) => return case.blind(why),
     };
-    if let Some(pointer) = &repository.returning {
-        return case.return_owner(repository, pointer);
+    if let Some(returning) = &repository.returning {
+        return case.return_owner(repository, returning);
     }
     let mut actions = Vec::new();
     // A replica stands in for launches only: whoever else is to be looked after waits for the repository.
@@ -140,32 +141,46 @@ pub fn decide(target: &Target, group: &AutoScaling, world: &World) -> Vec<Action
 }
 
 impl<'a> Case<'a> {
-    /// Without the repository nothing can be decided: keep everything waiting and tell somebody.
-    fn blind(self, why: &str) -> Vec<Action> {
+    /// Without the repository nothing can be decided: keep everything waiting and tell somebody, anew when the reason is another one.
+    fn blind(self, wait: &Wait) -> Vec<Action> {
         let waiting = self.world.members.iter().filter(|m| m.waits() && m.alive);
         waiting
-            .flat_map(|m| {
-                let alert = self.alert(Kind::RepositoryUnreadable, m).with([why]);
-                [self.heartbeat(m), Action::Tell(alert)]
-            })
+            .flat_map(|m| [self.heartbeat(m), Action::Tell(self.waits(Kind::RepositoryUnreadable, m, wait))])
             .collect()
     }
 
-    /// The repository is back: whoever came to own the target meanwhile owns it there, too, before anything else is decided.
-    fn return_owner(self, repository: &RepositoryView, pointer: &Pointer) -> Vec<Action> {
+    /// The repository is back: whoever came to own the target meanwhile owns it there, too, before anything else is decided. A person is
+    /// told first: once it is done nobody knows of it.
+    fn return_owner(self, repository: &RepositoryView, returning: &Returning) -> Vec<Action> {
+        let Returning { pointer, from, restored } = returning;
         let owner = pointer.owner.as_deref().unwrap_or_default();
         let name = |id: Option<&BackupId>| id.map_or_else(|| "none".to_owned(), dated);
-        let details = [
+        let mut details = vec![
             format!(
                 "{owner} owns the target by a replica's pointer, which names backup {}",
                 name(pointer.backup_id.as_ref())
             ),
             format!("the repository's own pointer named backup {}", name(repository.pointer.backup_id())),
         ];
+        details.extend(from.iter().flat_map(stand_in_lines));
+        // One that serves already was measured then.
+        let launching = self.member(owner).filter(|m| m.state == LifecycleState::PendingWait);
+        let values = restored.as_ref().zip(launching).map(|(result, member)| self.recovery(member, result));
         let place = format!("instance {owner} of group {}", self.group.group);
         let alert = Alert::new(Kind::RepositoryBack, &self.target.name, &place, self.world.now);
         let alert = alert.once_for(&format!("{owner}-{}", pointer.generation.0)).with(details);
-        vec![Action::Return { pointer: Box::new(pointer.clone()) }, Action::Tell(alert)]
+        let measured = values.map(|values| Action::Measure { values });
+        let actions = std::iter::once(Action::Tell(alert)).chain(measured);
+        actions.chain([Action::Return { pointer: Box::new(pointer.clone()) }]).collect()
+    }
+
+    /// What is measured when an instance was restored and is about to serve.
+    pub(crate) fn recovery(self, member: &Member, result: &RunResult) -> Vec<(Metric, f64)> {
+        let mut values = vec![(Metric::RestoreDuration, result.seconds()), (Metric::RestoreFailed, 0.0)];
+        if let Some(launched) = member.launched_at {
+            values.push((Metric::RecoveryDuration, self.world.now.duration_since(launched).as_secs_f64()));
+        }
+        values
     }
 
     pub(crate) fn hook(self, member: &Member) -> &'a str {
@@ -184,6 +199,11 @@ impl<'a> Case<'a> {
     pub(crate) fn alert(self, kind: Kind, member: &Member) -> Alert {
         let place = format!("instance {} of group {}", member.id, self.group.group);
         Alert::new(kind, &self.target.name, &place, self.world.now).once_for(&member.id)
+    }
+
+    /// An alert that a member waits, sent once for it and each kind of reason.
+    pub(crate) fn waits(self, kind: Kind, member: &Member, wait: &Wait) -> Alert {
+        self.alert(kind, member).once_for(&format!("{}-{}", member.id, wait.kind)).with([&wait.why])
     }
 
     /// Who owns the target: the pointer says; before the first backup, whoever holds the address.
@@ -205,6 +225,15 @@ impl<'a> Case<'a> {
     pub(crate) fn final_patience(self) -> Patience {
         Patience { timeout: self.target.backup.timeout, stalled_after: self.target.restore.stalled_after }
     }
+}
+
+fn stand_in_lines(replica: &StandIn) -> [String; 2] {
+    let since = replica.since.strftime("%Y-%m-%d %H:%M:%S UTC");
+    [
+        format!("restored from the replica {}, because since {since}: {}", replica.location, replica.why),
+        "backups that were not copied to the replica are not in it, and none is taken until the repository is back"
+            .into(),
+    ]
 }
 
 /// A backup as a person reads it: since when writes are not in it, where its id tells.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use lifecycle::observe::Services;
-use lifecycle::reconcile::reconcile;
+use lifecycle::reconcile::{Woken, reconcile};
 use perennial_shared::aws::auto_scaling::AutoScaling;
 use perennial_shared::aws::ec2::Ec2;
 use perennial_shared::aws::sns::Sns;
@@ -26,7 +26,11 @@ async fn handle(function: &Function, event: LambdaEvent<Value>) -> Result<Value,
         Ok(event) => tracing::info!(?event, "woken"),
         Err(e) => tracing::warn!(error = %e, "woken by something unreadable"),
     }
-    let warned = if let Ok(Event::Warning { instance, .. }) = &event { Some(instance.as_str()) } else { None };
+    let woken = match &event {
+        Ok(Event::Warning { instance, .. }) => Woken::Warning(instance),
+        Ok(Event::Schedule { .. }) => Woken::Tick,
+        _ => Woken::Event,
+    };
     let target = function.target().await?;
     let group = target.auto_scaling.as_ref().ok_or_else(|| {
         Failure::new("SettingsInvalid", format!("target {} has no auto_scaling section", target.name))
@@ -42,7 +46,7 @@ async fn handle(function: &Function, event: LambdaEvent<Value>) -> Result<Value,
         pause: Duration::from_secs(1),
     };
     let sns = Sns::new(&function.aws);
-    let done = reconcile(services, &sns, &function.topic, &target, group, warned, Timestamp::now).await;
+    let done = reconcile(services, &sns, &function.topic, &target, group, woken, Timestamp::now).await;
     let done = done.map_err(|e| Failure::of("ReconcileFailed", &e))?;
     Ok(json!({"target": target.name, "actions": done.len()}))
 }

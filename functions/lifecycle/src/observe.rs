@@ -80,7 +80,7 @@ pub async fn observe(
             _ => None,
         };
         members.push(Member {
-            tried: commands.iter().any(|c| is_restore_of(c, &member.instance)),
+            sent: commands.iter().filter(|c| is_restore_of(c, &member.instance)).cloned().collect(),
             subnet,
             zone: instance.and_then(|i| i.zone.clone()),
             alive,

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
+use perennial_shared::alert::Unnoted;
 use perennial_shared::aws::sns::SnsApi;
 use perennial_shared::settings::{AutoScaling, Target};
 
@@ -16,23 +17,42 @@ use crate::observe::{Services, observe};
 /// Steps from claim to CONTINUE are fewer; more means that something undoes what is done.
 const MOST_ROUNDS: u32 = 8;
 
-/// Brings one target as far as it can be brought now. Returns what was done. `warned` is the instance that EC2 announced to take away.
+/// What the function was woken by. It concludes little from that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Woken<'a> {
+    /// The tick of each minute.
+    Tick,
+    /// Something happened.
+    Event,
+    /// EC2 announced to take this instance away.
+    Warning(&'a str),
+}
+
+impl Woken<'_> {
+    /// Once an hour at most from ticks, and when something happened.
+    fn unnoted(self, now: Timestamp) -> Unnoted {
+        let first_of_hour = now.as_second().rem_euclid(3600) < 60;
+        if self != Self::Tick || first_of_hour { Unnoted::Send } else { Unnoted::KeepBack }
+    }
+}
+
+/// Brings one target as far as it can be brought now. Returns what was done.
 pub async fn reconcile(
     services: Services<'_>,
     sns: &dyn SnsApi,
     topic: &str,
     target: &Target,
     group: &AutoScaling,
-    warned: Option<&str>,
+    woken: Woken<'_>,
     clock: impl Fn() -> Timestamp,
 ) -> Result<Vec<Action>, ActError> {
     let mut done = Vec::new();
     for _ in 0..MOST_ROUNDS {
         let now = clock();
         let mut world = observe(services, target, group, now).await?;
-        world.warned = warned.map(Into::into);
+        world.warned = if let Woken::Warning(instance) = woken { Some(instance.into()) } else { None };
         let services = services.acting_on(&world);
-        let actor = Actor { services, sns, topic, target, group, now };
+        let actor = Actor { services, sns, topic, target, group, unnoted: woken.unnoted(now), now };
         let mut changed = false;
         let mut failure = None;
         let mut stopped: BTreeSet<String> = BTreeSet::new();

@@ -5,8 +5,8 @@ use std::net::Ipv4Addr;
 use jiff::Timestamp;
 use perennial_shared::aws::auto_scaling::LifecycleState;
 use perennial_shared::aws::ec2::{Address, Attachment, Interface, Subnet};
-use perennial_shared::aws::ssm::Command;
-use perennial_shared::id::{Generation, RunKind};
+use perennial_shared::aws::ssm::{Command, CommandStatus};
+use perennial_shared::id::{Generation, RunId, RunKind};
 use perennial_shared::pointer::{Pointer, PointerState};
 use perennial_shared::resolve::Resolution;
 use perennial_shared::run::{Claim, Progress, RunResult};
@@ -20,7 +20,7 @@ pub struct World {
     /// The group's members.
     pub members: Vec<Member>,
     /// The repository, or why it could not be read.
-    pub repository: Result<RepositoryView, String>,
+    pub repository: Result<RepositoryView, Wait>,
     /// The instance that EC2 is about to take away, when a warning of that woke the function. The only thing that cannot be read
     /// from the services later; the backup it causes is a courtesy, not a promise.
     pub warned: Option<String>,
@@ -50,8 +50,8 @@ pub struct Member {
     pub launched_at: Option<Timestamp>,
     /// Whether its SSM agent answers.
     pub online: bool,
-    /// Whether it was sent a restore before, claimed in whichever repository.
-    pub tried: bool,
+    /// The restores that were sent to it, claimed in whichever repository; read only while it waits.
+    pub sent: Vec<Command>,
     /// Its restores and final backups, oldest first.
     pub runs: Vec<Run>,
 }
@@ -60,6 +60,24 @@ impl Member {
     /// Its runs of one kind, oldest first.
     pub fn runs_of(&self, kind: RunKind) -> impl DoubleEndedIterator<Item = &Run> {
         self.runs.iter().filter(move |r| r.claim.run.kind() == kind)
+    }
+
+    /// The restores sent to it that another repository has the claims of: its agent takes none from this one then.
+    pub fn sent_elsewhere(&self) -> impl Iterator<Item = &Command> {
+        self.sent.iter().filter(|c| !self.runs.iter().any(|r| r.claim.run.as_str() == c.comment))
+    }
+
+    /// Whether a restore may be changing what it holds, wherever that was claimed. A result outweighs SSM's status, which can be late.
+    pub fn is_being_restored(&self) -> bool {
+        let ended = |c: &Command| self.runs.iter().any(|r| r.claim.run.as_str() == c.comment && r.result.is_some());
+        self.sent.iter().any(|c| c.status == CommandStatus::Open && !ended(c))
+    }
+
+    /// The number of its next restore. Claims of two repositories never have the same name, because its commands are counted, too.
+    pub fn next_restore(&self) -> u32 {
+        let claimed = self.runs_of(RunKind::Restore).filter_map(|r| r.claim.run.attempt());
+        let sent = self.sent.iter().filter_map(|c| c.comment.parse::<RunId>().ok()?.attempt());
+        1 + claimed.chain(sent).max().unwrap_or(0)
     }
 
     /// Whether a hook holds it.
@@ -92,12 +110,32 @@ pub struct RepositoryView {
     pub given_up: Vec<GivenUp>,
     /// The replica that this was read from; `None` is the target's own repository.
     pub stand_in: Option<StandIn>,
-    /// Why a launching instance waits although this holds nothing to restore: a replica may.
-    pub withheld: Option<String>,
+    /// Why nothing is restored from it yet: a replica may have what it lacks.
+    pub withheld: Option<Wait>,
     /// The highest generation that a replica's pointer has: a take-over here must not stay behind one there.
     pub elsewhere: Generation,
-    /// A replica's pointer that made one of the members the owner while this repository could not be read.
-    pub returning: Option<Box<Pointer>>,
+    /// How one of the members came to be the owner in a replica, while this repository had nothing to give.
+    pub returning: Option<Box<Returning>>,
+}
+
+/// Why everything waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wait {
+    /// Words for the kind of reason, letters and `-`: a person is told anew when they change.
+    pub kind: String,
+    /// The reason.
+    pub why: String,
+}
+
+/// An owner that a replica's pointer has and the repository's has not yet.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Returning {
+    /// The replica's pointer.
+    pub pointer: Pointer,
+    /// The replica, and why it stood in, where it still knows.
+    pub from: Option<StandIn>,
+    /// How the owner's restore ended.
+    pub restored: Option<RunResult>,
 }
 
 /// A replica that a launching instance is restored from, because the target's own repository has nothing to give.

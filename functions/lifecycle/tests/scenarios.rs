@@ -325,7 +325,7 @@ async fn a_repository_that_cannot_be_read_is_not_taken_for_an_empty_one(kind: Ki
     let (mut world, new) = replacing(kind).await;
     for step in 0..6 {
         let broken = Arc::new(FaultyStore::crash(world.store.clone(), step, Fault::Before));
-        drop(world.tick_on(&Repository::new(broken, Engine::Weaviate)).await);
+        drop(world.event_on(&Repository::new(broken, Engine::Weaviate)).await);
         world.check().await;
     }
     assert!(world.aws.state().heartbeats[&new] > 0, "the hook is kept open");

@@ -11,9 +11,9 @@ use perennial_shared::run::RunError;
 use perennial_shared::settings::EmptyRepository;
 
 use super::endpoint::Way;
-use super::{Action, Case, Start, dated, terminating};
+use super::{Action, Case, Start, dated, stand_in_lines, terminating};
 use crate::run_state::{RunState, run_state};
-use crate::world::{EndpointView, Member, RepositoryView, Run, StandIn};
+use crate::world::{EndpointView, Member, RepositoryView, Run};
 
 /// Launches given up within [`BREAKER_WINDOW`] after which the next one is kept instead of replaced: together three failures.
 const BREAKER: usize = 2;
@@ -71,8 +71,12 @@ fn someone_else(case: Case, repository: &RepositoryView, member: &Member) -> Opt
     Some(vec![case.heartbeat(member), Action::Tell(alert)])
 }
 
-/// It owns the target: the address, then into service.
+/// It owns the target: the address, then into service. But what it holds stays what it is only if no restore is under way: one that was
+/// sent since it became the owner changes nothing, one from before might.
 fn serve(case: Case, repository: &RepositoryView, member: &Member) -> Vec<Action> {
+    if member.is_being_restored() {
+        return vec![case.heartbeat(member)];
+    }
     match case.bring_endpoint(member) {
         Way::Done => {}
         Way::Wait => return vec![case.heartbeat(member)],
@@ -84,10 +88,9 @@ fn serve(case: Case, repository: &RepositoryView, member: &Member) -> Vec<Action
     if let Some((run, result)) = done {
         let kind = if run.claim.backup_id.is_some() { Kind::Recovered } else { Kind::StartedEmpty };
         let mut details = vec![backup_line(run), format!("restore took {:.1} s", result.seconds())];
-        let mut values = vec![(Metric::RestoreDuration, result.seconds()), (Metric::RestoreFailed, 0.0)];
+        let values = case.recovery(member, result);
         if let Some(launched) = member.launched_at {
             let recovery = case.world.now.duration_since(launched);
-            values.push((Metric::RecoveryDuration, recovery.as_secs_f64()));
             details.push(format!("{} s from launch to serving", recovery.as_secs()));
         }
         if let Some(ip) = case.world.endpoint.as_ref().and_then(EndpointView::ip) {
@@ -109,16 +112,10 @@ fn backup_line(run: &Run) -> String {
     }
 }
 
-fn stand_in_lines(replica: &StandIn) -> [String; 2] {
-    let since = replica.since.strftime("%Y-%m-%d %H:%M:%S UTC");
-    [
-        format!("from the replica {}, because since {since}: {}", replica.location, replica.why),
-        "backups that were not copied to the replica are not in it, and none is taken until the repository is back"
-            .into(),
-    ]
-}
-
 fn restore(case: Case, repository: &RepositoryView, member: &Member) -> Vec<Action> {
+    if let Some(command) = member.sent_elsewhere().next() {
+        return replaced(case, member, &command.comment);
+    }
     let Some(run) = member.runs_of(RunKind::Restore).next_back() else { return begin(case, repository, member) };
     match run_state(run, case.world.now, case.restore_patience()) {
         RunState::Claimed | RunState::Running => vec![case.heartbeat(member)],
@@ -144,6 +141,15 @@ fn restore(case: Case, repository: &RepositoryView, member: &Member) -> Vec<Acti
     }
 }
 
+/// Another repository's claim began to restore it, and it takes none from this one: a new instance does. No failure, so it does not
+/// count as one.
+fn replaced(case: Case, member: &Member, run: &str) -> Vec<Action> {
+    let why = format!(
+        "{run} was claimed in another repository, which does not tell any more: a new instance is restored from here"
+    );
+    vec![Action::Tell(case.alert(Kind::LaunchAbandoned, member).with([why])), case.complete(member, Abandon)]
+}
+
 fn begin(case: Case, repository: &RepositoryView, member: &Member) -> Vec<Action> {
     if member.online { claim(case, repository, member, &[]) } else { wait_for_agent(case, repository, member) }
 }
@@ -161,8 +167,8 @@ fn wait_for_agent(case: Case, repository: &RepositoryView, member: &Member) -> V
 
 /// Claims the next restore: the best backup that is not in `refused`.
 fn claim(case: Case, repository: &RepositoryView, member: &Member, refused: &[&BackupId]) -> Vec<Action> {
-    if let Some(why) = &repository.withheld {
-        let alert = case.alert(Kind::NothingToRestore, member).with([why]);
+    if let Some(wait) = &repository.withheld {
+        let alert = case.waits(Kind::NothingToRestore, member, wait);
         return vec![case.heartbeat(member), Action::Tell(alert)];
     }
     let Some(resolution) = &repository.resolution else { return vec![case.heartbeat(member)] };
@@ -170,14 +176,14 @@ fn claim(case: Case, repository: &RepositoryView, member: &Member, refused: &[&B
         let alert = case.alert(Kind::NothingToRestore, member).with(resolution.problems.clone());
         return vec![case.heartbeat(member), Action::Tell(alert)];
     };
-    let attempt = 1 + member.runs_of(RunKind::Restore).filter_map(|r| r.claim.run.attempt()).max().unwrap_or(0);
+    let attempt = member.next_restore();
     let start = Start {
         run: RunId::on_instance(RunKind::Restore, &member.id, attempt),
         instance: member.id.clone(),
         backup_id,
         pointer_version: resolution.pointer.version().map(ToString::to_string),
         generation: resolution.generation().max(repository.elsewhere),
-        replace: attempt > 1 || member.tried,
+        replace: attempt > 1,
     };
     let mut actions = vec![case.heartbeat(member), Action::Start(start)];
     if !resolution.problems.is_empty() {

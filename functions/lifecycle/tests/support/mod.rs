@@ -14,10 +14,10 @@ use jiff::{SignedDuration, Timestamp};
 use lifecycle::act::ActError;
 use lifecycle::decide::Action;
 use lifecycle::observe::Services;
-use lifecycle::reconcile::reconcile;
+use lifecycle::reconcile::{Woken, reconcile};
 use perennial_shared::aws::auto_scaling::{LifecycleResult, LifecycleState};
 use perennial_shared::aws::fake::FakeAws;
-use perennial_shared::aws::ssm::CommandStatus;
+use perennial_shared::aws::ssm::{CommandStatus, Order, SsmApi};
 use perennial_shared::id::{BackupId, RunId, RunKind};
 use perennial_shared::manifest::example;
 use perennial_shared::pointer::PointerState;
@@ -25,9 +25,9 @@ use perennial_shared::repository::Repository;
 use perennial_shared::resolve::resolve;
 use perennial_shared::run::{Claim, RunError, RunResult};
 use perennial_shared::settings::{self, Engine, Target};
-use perennial_shared::store::Store;
 use perennial_shared::store::faulty::{Fault, FaultyStore};
 use perennial_shared::store::memory::MemoryStore;
+use perennial_shared::store::{Store, Version};
 
 /// The rows of an engine or a backup.
 pub type Rows = BTreeSet<u32>;
@@ -88,8 +88,8 @@ pub struct World {
     pub backups: BTreeMap<BackupId, Rows>,
     /// Rows whose write was acknowledged to the client.
     pub acknowledged: Rows,
-    /// When the last restore of each instance was claimed.
-    restored: BTreeMap<String, Timestamp>,
+    /// Where the restores of each instance are claimed, and when the last was that ended well.
+    restored: BTreeMap<String, (usize, Option<Timestamp>)>,
     /// Engines that refuse writes and go on answering reads, until they start again.
     pub refusing: BTreeSet<String>,
     /// Whether a test removed what the pointer names; the next take-over repairs it.
@@ -162,12 +162,20 @@ impl World {
 
     /// Whose pointer tells who owns the target: a replica's, where the later take-over was in it.
     async fn acting(&self) -> Repository {
-        let own = self.repository();
+        let mut acting = self.repository();
         let taken = async |r: &Repository| r.pointer().await.ok()?.pointer()?.taken_over_at;
-        match self.replica_repository() {
-            Some(replica) if taken(&replica).await > taken(&own).await => replica,
-            _ => own,
+        for replica in self.replicas() {
+            if taken(&replica).await > taken(&acting).await {
+                acting = replica;
+            }
         }
+        acting
+    }
+
+    /// In the order of the settings.
+    fn replicas(&self) -> Vec<Repository> {
+        let stores = [&self.older_replica, &self.replica].into_iter().flatten();
+        stores.map(|store| Repository::new(store.clone(), Engine::Weaviate)).collect()
     }
 
     pub fn replica_repository(&self) -> Option<Repository> {
@@ -176,22 +184,25 @@ impl World {
 
     /// One invocation of the function, on any store.
     pub async fn tick_on(&self, repository: &Repository) -> Result<Vec<Action>, ActError> {
-        self.invoke(repository, None).await
+        self.invoke(repository, Woken::Tick).await
+    }
+
+    /// One invocation because something happened.
+    pub async fn event_on(&self, repository: &Repository) -> Result<Vec<Action>, ActError> {
+        self.invoke(repository, Woken::Event).await
     }
 
     /// One invocation by a warning that this instance is about to be taken away.
     pub async fn warn(&self, instance: &str) -> Vec<Action> {
-        self.invoke(&self.repository(), Some(instance)).await.expect("reconciled")
+        self.invoke(&self.repository(), Woken::Warning(instance)).await.expect("reconciled")
     }
 
-    async fn invoke(&self, repository: &Repository, warned: Option<&str>) -> Result<Vec<Action>, ActError> {
+    async fn invoke(&self, repository: &Repository, woken: Woken<'_>) -> Result<Vec<Action>, ActError> {
         let pause = Duration::ZERO;
-        let stores = [&self.older_replica, &self.replica].into_iter().flatten();
-        let replicas: Vec<_> = stores.map(|store| Repository::new(store.clone(), Engine::Weaviate)).collect();
-        let (aws, replicas) = (&self.aws, &*replicas);
+        let (aws, replicas) = (&self.aws, &*self.replicas());
         let services = Services { auto_scaling: aws, ec2: aws, ssm: aws, repository, replicas, pause };
         let group = self.target.auto_scaling.as_ref().expect("a group");
-        reconcile(services, &self.aws, "topic", &self.target, group, warned, || self.now).await
+        reconcile(services, &self.aws, "topic", &self.target, group, woken, || self.now).await
     }
 
     pub async fn tick(&self) -> Vec<Action> {
@@ -207,12 +218,11 @@ impl World {
         Repository::new(Arc::new(broken), Engine::Weaviate)
     }
 
-    /// The claim of a run and where it stands, as the agent looks for them.
-    async fn claimed(&self, run: &RunId) -> Option<(Repository, Claim)> {
-        let places = [Some(self.repository()).filter(|_| !self.away), self.replica_repository()];
-        for repository in places.into_iter().flatten() {
-            if let Some(claim) = repository.claim_of(run).await.expect("read") {
-                return Some((repository, claim));
+    /// The claim of a run and where it stands, as the agent looks for them: in the repository, then in the replicas.
+    async fn claimed(&self, run: &RunId) -> Option<(usize, Repository, Claim)> {
+        for (home, repository) in std::iter::once(self.reachable()).chain(self.replicas()).enumerate() {
+            if let Ok(Some(claim)) = repository.claim_of(run).await {
+                return Some((home, repository, claim));
             }
         }
         None
@@ -321,9 +331,9 @@ impl World {
         let run: RunId = command.comment.parse().expect("a run");
         let done = match self.claimed(&run).await {
             None => false, // no repository can be read
-            Some((home, claim)) => match home.result_of(&run).await.expect("read") {
+            Some((home, repository, claim)) => match repository.result_of(&run).await.expect("read") {
                 Some(result) => result.ok,
-                None => self.begin(&claim, ends).await,
+                None => self.begin(home, &repository, &claim, ends).await,
             },
         };
         let status = if done { CommandStatus::Success } else { CommandStatus::Failed };
@@ -332,32 +342,43 @@ impl World {
         (mine.status, mine.detail) = (status, "ended".into());
     }
 
-    async fn begin(&mut self, claim: &Claim, ends: Result<Option<Death>, RunError>) -> bool {
-        let last = self.restored.get(&claim.instance);
-        if claim.run.kind() == RunKind::Restore && last.is_some_and(|last| *last > claim.claimed_at) {
-            let error = RunError { code: "Overtaken".into(), message: "simulated".into() };
-            return self.finish(claim, None, Some(error)).await;
+    async fn begin(
+        &mut self,
+        home: usize,
+        repository: &Repository,
+        claim: &Claim,
+        ends: Result<Option<Death>, RunError>,
+    ) -> bool {
+        if claim.run.kind() == RunKind::Restore {
+            let pointer = repository.pointer().await.expect("read");
+            let owns = pointer.pointer().is_some_and(|p| p.owner.as_ref() == Some(&claim.instance));
+            let moved = pointer.version().map(Version::as_str) != claim.pointer_version.as_deref();
+            let (first, last) = *self.restored.entry(claim.instance.clone()).or_insert((home, None));
+            if first != home || last.is_some_and(|last| last > claim.claimed_at) || owns && moved {
+                let error = RunError { code: "Overtaken".into(), message: "simulated".into() };
+                return self.finish(repository, claim, None, Some(error)).await;
+            }
         }
         match ends {
-            Err(error) => self.finish(claim, None, Some(error)).await,
-            Ok(death) => self.work(claim, death).await,
+            Err(error) => self.finish(repository, claim, None, Some(error)).await,
+            Ok(death) => self.work(home, repository, claim, death).await,
         }
     }
 
     /// Whether it exited with success.
-    async fn work(&mut self, claim: &Claim, death: Option<Death>) -> bool {
+    async fn work(&mut self, home: usize, repository: &Repository, claim: &Claim, death: Option<Death>) -> bool {
         if death == Some(Death::Anything) {
             return false;
         }
         if claim.run.kind() == RunKind::Restore {
             let rows = claim.backup_id.as_ref().map_or_else(Rows::new, |id| self.backups[id].clone());
             self.engines.insert(claim.instance.clone(), rows);
-            self.restored.insert(claim.instance.clone(), claim.claimed_at);
+            self.restored.insert(claim.instance.clone(), (home, Some(claim.claimed_at)));
             self.refusing.remove(&claim.instance);
         } else if !self.back_up(claim, death).await {
             return false;
         }
-        death != Some(Death::Result) && self.finish(claim, None, None).await
+        death != Some(Death::Result) && self.finish(repository, claim, None, None).await
     }
 
     async fn back_up(&mut self, claim: &Claim, death: Option<Death>) -> bool {
@@ -382,7 +403,13 @@ impl World {
         repository.publish(&manifest, Some(me), self.now).await.is_ok()
     }
 
-    async fn finish(&self, claim: &Claim, backup_id: Option<BackupId>, error: Option<RunError>) -> bool {
+    async fn finish(
+        &self,
+        repository: &Repository,
+        claim: &Claim,
+        backup_id: Option<BackupId>,
+        error: Option<RunError>,
+    ) -> bool {
         let ok = error.is_none();
         let result = RunResult {
             run: claim.run.clone(),
@@ -395,9 +422,42 @@ impl World {
             objects: 1,
             findings: vec![],
         };
-        let (repository, _) = self.claimed(&claim.run).await.expect("it was found before");
         repository.finish(&result).await.expect("stored");
         ok
+    }
+
+    /// A restore that some function claims for an instance, and sends.
+    pub async fn claim(
+        &self,
+        repository: &Repository,
+        instance: &str,
+        attempt: u32,
+        backup_id: Option<BackupId>,
+    ) -> RunId {
+        let run = RunId::on_instance(RunKind::Restore, instance, attempt);
+        let pointer = repository.pointer().await.expect("read");
+        let claim = Claim {
+            run: run.clone(),
+            target: "docs".into(),
+            instance: instance.into(),
+            backup_id,
+            pointer_version: pointer.version().map(ToString::to_string),
+            generation: pointer.pointer().map(|p| p.generation).unwrap_or_default(),
+            replace: true,
+            claimed_at: self.now,
+            nonce: String::new(),
+        };
+        repository.claim(&claim).await.expect("claimed");
+        let order = Order {
+            document: self.target.auto_scaling.as_ref().expect("a group").document.clone(),
+            instance: instance.into(),
+            target: "docs".into(),
+            run: run.clone(),
+            execution: self.target.restore.timeout,
+            delivery: Duration::from_secs(300),
+        };
+        self.aws.send(&order).await.expect("sent");
+        run
     }
 
     /// A scheduled backup of the instance in service, as the backup function starts it.
@@ -424,7 +484,12 @@ impl World {
     pub async fn check(&self) {
         let resolution = resolve(&self.acting().await).await.expect("read");
         if let Some(named) = resolution.pointer.backup_id().filter(|_| !self.tampered) {
-            assert_eq!(resolution.candidates.first().map(|c| &c.id), Some(named), "{:?}", resolution.problems);
+            let mut best = resolution.candidates.first().map(|c| c.id.clone());
+            if let Some(replica) = self.replica_repository().filter(|_| best.is_none()) {
+                // What an emptied repository lost is restored from there.
+                best = resolve(&replica).await.expect("read").candidate(named).map(|c| c.id.clone());
+            }
+            assert_eq!(best.as_ref(), Some(named), "{:?}", resolution.problems);
             assert!(self.backups.contains_key(named), "{named}");
         }
         let runs = |id: &String| self.aws.state().machines[id].running;
