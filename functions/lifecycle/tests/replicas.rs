@@ -10,10 +10,9 @@ use lifecycle::decide::Action;
 use perennial_shared::aws::auto_scaling::LifecycleState;
 use perennial_shared::repository::Repository;
 use perennial_shared::settings::EmptyRepository;
-use perennial_shared::store::Store;
 use perennial_shared::store::faulty::{Fault, FaultyStore};
 use perennial_shared::store::memory::MemoryStore;
-use support::{Kind, Rows, World, serving, serving_reads, state_of, told};
+use support::{Kind, Rows, World, broken, serving, serving_reads, state_of, told};
 
 for_every_kind! {
     a_replica_stands_in_after_a_while_and_the_repository_gets_its_owner_back
@@ -72,6 +71,18 @@ async fn minutes(world: &mut World, minutes: u32) {
         world.agent(Ok(None)).await;
         world.pass(60);
     }
+}
+
+/// Until the next command was sent and done.
+async fn until_ordered(world: &mut World) {
+    let orders = world.aws.state().orders.len();
+    for _ in 0..40 {
+        minutes(world, 1).await;
+        if world.aws.state().orders.len() > orders {
+            return;
+        }
+    }
+    panic!("nothing is ordered");
 }
 
 async fn owner(repository: &Repository) -> Option<String> {
@@ -167,10 +178,7 @@ async fn a_repository_that_is_back_before_the_take_over_is_restored_from(kind: K
     let mut world = with_replica(serving(kind).await).await;
     world.scheduled_backup(None).await; // row 4, which the replica has not
     both_gone(&mut world);
-    let begun = world.aws.state().orders.len();
-    while world.aws.state().orders.len() == begun {
-        minutes(&mut world, 1).await;
-    }
+    until_ordered(&mut world).await;
     world.away = false;
     world.settle().await;
     assert_eq!(world.served(), Some(&Rows::from([1, 2, 3, 4])));
@@ -329,15 +337,10 @@ async fn a_first_launch_is_no_outage(kind: Kind) {
     assert!(!done.iter().any(|a| matches!(a, Action::Start(_))), "it began a minute ago: {done:?}");
 }
 
-/// What cannot be read, whatever it holds.
-fn unread(store: &Arc<dyn Store>) -> Arc<dyn Store> {
-    Arc::new(FaultyStore::crash(store.clone(), 0, Fault::Before))
-}
-
 /// One tick while the replica cannot be read.
 async fn tick_without_replica(world: &mut World) -> Vec<Action> {
     let replica = world.replica.take().expect("a replica");
-    world.replica = Some(unread(&replica));
+    world.replica = Some(broken(replica.clone()));
     let done = world.tick().await;
     world.replica = Some(replica);
     done
@@ -412,7 +415,7 @@ async fn one_failed_read_of_the_better_replica_is_no_reason_to_take_the_other(ki
     // One that stays away is not waited for.
     let new = both_gone(&mut world);
     let replica = world.replica.take().expect("a replica");
-    world.replica = Some(unread(&replica));
+    world.replica = Some(broken(replica));
     minutes(&mut world, 14).await;
     assert!(waits(&world, &new));
     minutes(&mut world, 6).await;
@@ -440,10 +443,7 @@ async fn an_owner_does_not_serve_while_a_restore_is_under_way(kind: Kind) {
 /// It took over in the replica, and the function died.
 async fn taken_over_in_replica(world: &mut World) -> String {
     let new = both_gone(world);
-    let orders = world.aws.state().orders.len();
-    while world.aws.state().orders.len() == orders {
-        minutes(world, 1).await;
-    }
+    until_ordered(world).await;
     let replica = world.replica_repository().expect("a replica");
     let seen = replica.pointer().await.expect("read");
     let pointer = seen.pointer().expect("a pointer").clone();
@@ -481,10 +481,7 @@ async fn an_owner_by_a_replica_is_known_whatever_the_settings_say_now(kind: Kind
 async fn missed_ticks_do_not_stop_a_replica_for_ever(kind: Kind) {
     let mut world = with_replica(serving(kind).await).await;
     let new = both_gone(&mut world);
-    let orders = world.aws.state().orders.len();
-    while world.aws.state().orders.len() == orders {
-        minutes(&mut world, 1).await;
-    }
+    until_ordered(&mut world).await;
     world.pass(600);
     minutes(&mut world, 20).await;
     assert_eq!(world.in_service(), Some(new), "what it was restored from is this very replica");
@@ -526,7 +523,7 @@ async fn an_older_backup_is_not_taken_because_a_replica_was_not_read_once(kind: 
 
     let (mut world, new) = newest_only_in_replica(kind).await;
     let replica = world.replica.take().expect("a replica");
-    world.replica = Some(unread(&replica));
+    world.replica = Some(broken(replica));
     minutes(&mut world, 14).await;
     assert!(waits(&world, &new));
     world.settle().await;

@@ -43,6 +43,10 @@ enum Step {
     Pass(i64),
     /// From now on the repository cannot be read, or can again; only of a target with a replica.
     Away(bool),
+    /// The same of the replica.
+    ReplicaAway(bool),
+    /// A restore is claimed, in the replica or not, by a function that does not know what happened meanwhile.
+    LateClaim(bool),
 }
 
 const CALLS: [&str; 16] = [
@@ -132,6 +136,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<bool>().prop_map(Step::Online),
         2 => (1_i64..120).prop_map(Step::Pass),
         2 => any::<bool>().prop_map(Step::Away),
+        1 => any::<bool>().prop_map(Step::ReplicaAway),
+        1 => any::<bool>().prop_map(Step::LateClaim),
     ]
 }
 
@@ -170,12 +176,14 @@ async fn take(world: &mut World, step: Step) {
         Step::Write => world.write(),
         Step::Backup(death) if !world.away => {
             world.scheduled_backup(death).await;
-            if world.replica.is_some() && death.is_none() {
+            if world.replica.is_some() && !world.replica_away && death.is_none() {
                 world.copy_to_replica().await;
             }
         }
         Step::Backup(_) => {} // there is nowhere to put it
         Step::Away(away) => world.away = away && world.replica.is_some(),
+        Step::ReplicaAway(away) => world.replica_away = away,
+        Step::LateClaim(in_replica) => world.late_claim(in_replica).await,
         Step::Kill => world.kill(),
         Step::Stop => drop(world.stop()),
         Step::EndStopped => world.end_stopped(),
@@ -206,7 +214,7 @@ proptest! {
             for machine in world.aws.state().machines.values_mut() {
                 machine.online = machine.running;
             }
-            world.away = false;
+            (world.away, world.replica_away) = (false, false);
             world.pass(7200);
             world.settle_with_operator().await;
         });
@@ -226,7 +234,7 @@ proptest! {
                     world.pass(1);
                 }
             }
-            world.away = false;
+            (world.away, world.replica_away) = (false, false);
             world.settle().await;
             let served = world.served().expect("served");
             let lost: Vec<_> = world.acknowledged.difference(served).collect();

@@ -16,7 +16,7 @@ use lifecycle::decide::Action;
 use lifecycle::observe::Services;
 use lifecycle::reconcile::{Woken, reconcile};
 use perennial_shared::aws::auto_scaling::{LifecycleResult, LifecycleState};
-use perennial_shared::aws::fake::FakeAws;
+use perennial_shared::aws::fake::{FakeAws, Machine};
 use perennial_shared::aws::ssm::{CommandStatus, Order, SsmApi};
 use perennial_shared::id::{BackupId, RunId, RunKind};
 use perennial_shared::manifest::example;
@@ -80,6 +80,8 @@ pub struct World {
     pub older_replica: Option<Arc<dyn Store>>,
     /// Whether nobody can read the repository.
     pub away: bool,
+    /// Whether nobody can read the replicas.
+    pub replica_away: bool,
     pub target: Target,
     pub now: Timestamp,
     /// What each instance's engine holds; an instance that was never restored has no entry.
@@ -129,6 +131,7 @@ impl World {
             replica: None,
             older_replica: None,
             away: false,
+            replica_away: false,
             target: settings::parse("test", &text).expect("settings"),
             now: START,
             engines: BTreeMap::new(),
@@ -164,7 +167,7 @@ impl World {
     async fn acting(&self) -> Repository {
         let mut acting = self.repository();
         let taken = async |r: &Repository| r.pointer().await.ok()?.pointer()?.taken_over_at;
-        for replica in self.replicas() {
+        for replica in self.stores().map(|store| Repository::new(store, Engine::Weaviate)) {
             if taken(&replica).await > taken(&acting).await {
                 acting = replica;
             }
@@ -172,10 +175,15 @@ impl World {
         acting
     }
 
-    /// In the order of the settings.
+    /// Those of the replicas, in the order of the settings.
+    fn stores(&self) -> impl Iterator<Item = Arc<dyn Store>> {
+        [&self.older_replica, &self.replica].into_iter().flatten().cloned()
+    }
+
+    /// The replicas as the function and the agent reach them.
     fn replicas(&self) -> Vec<Repository> {
-        let stores = [&self.older_replica, &self.replica].into_iter().flatten();
-        stores.map(|store| Repository::new(store.clone(), Engine::Weaviate)).collect()
+        let reached = |store: Arc<dyn Store>| if self.replica_away { broken(store) } else { store };
+        self.stores().map(|store| Repository::new(reached(store), Engine::Weaviate)).collect()
     }
 
     pub fn replica_repository(&self) -> Option<Repository> {
@@ -214,8 +222,7 @@ impl World {
         if !self.away {
             return self.repository();
         }
-        let broken = FaultyStore::crash(self.store.clone(), 0, Fault::Before);
-        Repository::new(Arc::new(broken), Engine::Weaviate)
+        Repository::new(broken(self.store.clone()), Engine::Weaviate)
     }
 
     /// The claim of a run and where it stands, as the agent looks for them: in the repository, then in the replicas.
@@ -371,6 +378,7 @@ impl World {
             return false;
         }
         if claim.run.kind() == RunKind::Restore {
+            assert_ne!(self.aws.holder().as_ref(), Some(&claim.instance), "clients see what is being changed");
             let rows = claim.backup_id.as_ref().map_or_else(Rows::new, |id| self.backups[id].clone());
             self.engines.insert(claim.instance.clone(), rows);
             self.restored.insert(claim.instance.clone(), (home, Some(claim.claimed_at)));
@@ -456,8 +464,28 @@ impl World {
             execution: self.target.restore.timeout,
             delivery: Duration::from_secs(300),
         };
-        self.aws.send(&order).await.expect("sent");
+        drop(self.aws.send(&order).await); // an agent that does not answer gets none
         run
+    }
+
+    /// A restore that somebody claims, in any repository that can be read, who does not know what happened meanwhile.
+    pub async fn late_claim(&self, in_replica: bool) {
+        let repository = match self.replica_repository() {
+            Some(replica) if in_replica && !self.replica_away => replica,
+            Some(_) if !in_replica && !self.away => self.repository(),
+            _ => return,
+        };
+        let waits = |m: &Machine| m.running && m.state == Some(LifecycleState::PendingWait);
+        let waiting = self.aws.state().machines.iter().find(|(_, m)| waits(m)).map(|(id, _)| id.clone());
+        let Some(id) = waiting else { return };
+        let found = resolve(&repository).await.expect("read");
+        let owner = found.pointer.pointer().and_then(|p| p.owner.as_ref());
+        if owner != Some(&id)
+            && let Some(best) = found.candidates.first()
+        {
+            let attempt = 100 + u32::try_from(self.aws.state().orders.len()).expect("few");
+            self.claim(&repository, &id, attempt, Some(best.id.clone())).await;
+        }
     }
 
     /// A scheduled backup of the instance in service, as the backup function starts it.
@@ -556,6 +584,11 @@ impl World {
         });
         given_up.count()
     }
+}
+
+/// A store that answers nothing.
+pub fn broken(store: Arc<dyn Store>) -> Arc<dyn Store> {
+    Arc::new(FaultyStore::crash(store, 0, Fault::Before))
 }
 
 /// A target in service with one published backup of 3 rows and 1 row written since.
