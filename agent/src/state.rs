@@ -3,6 +3,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `lock` | held by the one command that changes something; the system lets go of it when the process ends |
+//! | `copies.lock` | held by the run that copies to the replicas |
 //! | `<run>.lock` | held by whoever does that run, also while it no longer changes anything here; removed when it is done |
 //! | `restore-runs.json` | in which repository this machine's restores are claimed, and when the last was that ended well |
 //! | `restore.json` | the last restore: which backup, and how far it came |
@@ -104,6 +105,11 @@ impl State {
     /// Takes the lock of one run, in the same way: one that is delivered twice is done once.
     pub async fn lock_run(&self, run: &RunId, patience: Duration, waiting: impl Fn()) -> Result<Lock, Failure> {
         self.hold(&format!("{run}.lock"), patience, waiting).await
+    }
+
+    /// Takes the lock of the copies to the replicas, in the same way: two that copy would send the same.
+    pub async fn lock_copies(&self, patience: Duration, waiting: impl Fn()) -> Result<Lock, Failure> {
+        self.hold("copies.lock", patience, waiting).await
     }
 
     /// Removes the lock file of a run that has its result: whoever still waits for it finds that.

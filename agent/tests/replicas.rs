@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use perennial_shared::id::{BackupId, Generation};
+use perennial_shared::id::{BackupId, Generation, RunId};
 use perennial_shared::repository::Repository;
 use perennial_shared::settings::Engine;
 use perennial_shared::store::folder::FolderStore;
@@ -246,6 +246,19 @@ async fn the_final_backup_does_not_wait_for_copies() {
         newest().await != base
     };
     until("a backup", published).await;
+    let first: RunId = "backup-20261121t105500z".parse().expect("a run");
+    let said = async || repository.progress_of(&first).await.expect("read").is_some_and(|p| p.published);
+    until("the word that it is published", said).await;
+    // The next schedule's backup is made meanwhile, and waits with its copies.
+    let before = newest().await;
+    claim(&repository, "backup-20261121t115500z", ME, None, false).await;
+    let mut next = machine.spawn(&["run", "backup-20261121t115500z"]);
+    until("the next backup", async || newest().await != before).await;
+    let next_run: RunId = "backup-20261121t115500z".parse().expect("a run");
+    let progress = async || repository.progress_of(&next_run).await.expect("read");
+    until("its copies to wait", async || progress().await.is_some_and(|p| p.stage.contains("an earlier run"))).await;
+    next.kill().expect("killed");
+    next.wait().expect("ended");
     std::fs::write(machine.settings(), settings).expect("written");
     claim(&repository, "final-i-1-1", ME, None, false).await;
     machine.run(&["run", "final-i-1-1"]).exits(0);

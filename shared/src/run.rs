@@ -47,6 +47,9 @@ pub struct Progress {
     /// Out of how many, where known.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub total: Option<u64>,
+    /// Whether the backup that it makes is published: what is left to do are copies.
+    #[serde(default)]
+    pub published: bool,
     /// When it was written.
     pub at: Timestamp,
 }

@@ -80,7 +80,10 @@ pub async fn run(context: &Context, run: &RunId, watch: &dyn Watch) -> Result<Ou
     // The final backup of an instance does not wait for copies of an earlier one.
     drop(lock);
     let done = match done {
-        Ok(done) if run.kind() == RunKind::Backup => copied(context, done, copying_until, &watch).await,
+        Ok(done) if run.kind() == RunKind::Backup => {
+            recorder.published();
+            copied(context, &state, done, copying_until, &watch).await
+        }
         done => done,
     };
     crate::failpoint::reach("run-done");
@@ -152,11 +155,22 @@ async fn backup_run(context: &Context, claim: &Claim, reason: Reason, watch: &dy
     })
 }
 
-/// The backup in the replicas, too, with what they lack.
-async fn copied(context: &Context, mut done: Done, until: Instant, watch: &dyn Watch) -> Result<Done, Failure> {
-    if let Some(id) = &done.backup_id {
-        done.findings.extend(replicate::everywhere(context, id, Some(until), watch).await?);
-    }
+/// The backup in the replicas, too, with what they lack. The next scheduled backup does not wait for that; its copies do.
+async fn copied(
+    context: &Context,
+    state: &State,
+    mut done: Done,
+    until: Instant,
+    watch: &dyn Watch,
+) -> Result<Done, Failure> {
+    let Some(id) = done.backup_id.as_ref().filter(|_| !context.target.replicas.is_empty()) else { return Ok(done) };
+    let waiting = || watch.see(&Progress::stage("waiting for an earlier run that copies to the replicas"));
+    let lock = state.lock_copies(until.saturating_duration_since(Instant::now()), waiting).await;
+    let _lock = lock.map_err(|e| {
+        let message = format!("backup {id} is published, but not copied: an earlier run copies still ({})", e.message);
+        Failure::new(Exit::Failed, "ReplicaFailed", message)
+    })?;
+    done.findings.extend(replicate::everywhere(context, id, Some(until), watch).await?);
     Ok(done)
 }
 

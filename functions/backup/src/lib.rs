@@ -1,7 +1,7 @@
 //! Scheduled backups: finds the instance in service, starts one backup at a time, reports how it ended.
 //!
 //! A schedule's instant names the run, so a doubled delivery starts nothing new. A backup that is still running when the next is
-//! due is left to run, and the missed one is told about. The backup itself runs on the instance; nothing waits for it here.
+//! due is left to run, and the missed one is told about; one that only copies to replicas still is no hindrance. The backup itself runs on the instance; nothing waits for it here.
 
 use std::time::Duration;
 
@@ -76,8 +76,10 @@ pub async fn start(services: Services<'_>, at: Timestamp, now: Timestamp) -> Res
         tracing::info!(command = mine.id, "sent before");
         return Ok(Outcome::Already(run));
     }
-    if let Some(other) = commands.iter().find(|c| c.status == CommandStatus::Open && is_backup(c)) {
-        return Ok(missed(&format!("{} is still running; one backup at a time", other.comment)));
+    for other in commands.iter().filter(|c| c.status == CommandStatus::Open).filter_map(backup_run) {
+        if !repository.progress_of(&other).await?.is_some_and(|p| p.published) {
+            return Ok(missed(&format!("{other} is still running; one backup at a time")));
+        }
     }
     let claim = Claim {
         run: run.clone(),
@@ -109,8 +111,9 @@ pub async fn start(services: Services<'_>, at: Timestamp, now: Timestamp) -> Res
     Ok(Outcome::Started(run))
 }
 
-fn is_backup(command: &Command) -> bool {
-    command.comment.parse::<RunId>().is_ok_and(|run| run.kind() != RunKind::Restore)
+/// The backup, final or not, that a command makes.
+fn backup_run(command: &Command) -> Option<RunId> {
+    command.comment.parse::<RunId>().ok().filter(|run| run.kind() != RunKind::Restore)
 }
 
 /// The owner, if it is in service; before there is an owner, the only instance in service.

@@ -13,7 +13,7 @@ use perennial_shared::event::Command;
 use perennial_shared::id::RunId;
 use perennial_shared::pointer::{Pointer, PointerState};
 use perennial_shared::repository::Repository;
-use perennial_shared::run::{RunError, RunResult};
+use perennial_shared::run::{Progress, RunError, RunResult};
 use perennial_shared::settings::{self, Engine, Target};
 use perennial_shared::store::memory::MemoryStore;
 
@@ -119,6 +119,20 @@ async fn one_backup_at_a_time_and_only_of_the_owner_in_service() {
         missed(start(world.services(), at(120), at(121)).await.expect("answered")).contains("no instance that owns")
     );
     assert_eq!(world.orders(), 1);
+}
+
+#[tokio::test]
+async fn copies_to_replicas_keep_no_schedule_waiting() {
+    let world = World::owned().await;
+    let run = RunId::scheduled(at(0));
+    start(world.services(), at(0), at(1)).await.expect("started");
+    let progress =
+        |published| Progress { run: run.clone(), stage: "s".into(), done: 0, total: None, published, at: at(2) };
+    world.repository.report_progress(&progress(false)).await.expect("written");
+    assert!(missed(start(world.services(), at(60), at(61)).await.expect("answered")).contains("still running"));
+    world.repository.report_progress(&progress(true)).await.expect("written");
+    let next = start(world.services(), at(120), at(121)).await.expect("started");
+    assert_eq!(next, Outcome::Started(RunId::scheduled(at(120))));
 }
 
 #[tokio::test]

@@ -27,15 +27,22 @@ pub(super) struct Recorder {
 #[derive(Debug)]
 struct Last {
     progress: Progress,
+    published: bool,
     at: Timestamp,
 }
 
 impl Recorder {
     pub(super) fn start(repository: Repository, run: RunId) -> Self {
-        let last = Last { progress: Progress::stage("beginning"), at: Timestamp::now() };
+        let last = Last { progress: Progress::stage("beginning"), published: false, at: Timestamp::now() };
         let last = Arc::new(Mutex::new(last));
         let writer = tokio::spawn(write(repository, run, Arc::clone(&last)));
         Self { last, writer }
+    }
+
+    /// Notes that the backup is published: the next one need not wait for what is left to do.
+    pub(super) fn published(&self) {
+        let Ok(mut last) = self.last.lock() else { return };
+        (last.published, last.at) = (true, Timestamp::now());
     }
 }
 
@@ -64,6 +71,7 @@ async fn write(repository: Repository, run: RunId, last: Arc<Mutex<Last>>) {
             stage: last.progress.stage.clone(),
             done: last.progress.done,
             total: last.progress.total,
+            published: last.published,
             at: last.at,
         });
         if let Some(record) = record.filter(|r| written != Some(r.at)) {
