@@ -1,6 +1,6 @@
 //! Copies of backups in further repositories: other regions, other accounts.
 //!
-//! Promises: every replica gets the backup that was just made, and then whatever else the first repository has and it lacks: what was
+//! Promises: every replica gets the backup that was just made, and after all have that, whatever else the first repository has and it lacks: what was
 //! made while it was away, and the final backup of an instance, for whose copying the Auto Scaling group does not wait. What the first
 //! repository has no longer is brought back nowhere. "Copied" is said of what the replica was seen to have ([`copy`]).
 //!
@@ -25,25 +25,25 @@ use crate::watch::Watch;
 pub use fall_over::{another_may_help, from_where_it_can};
 pub use lacking::lacking;
 
-/// Copies the backup called `id` to every replica of the target, and after it what each lacks, of which nothing is begun after `until`.
+/// Copies the backup called `id` to every replica of the target, and then what each lacks, of which nothing is begun after `until`.
 pub async fn everywhere(
     context: &Context,
     id: &BackupId,
     until: Option<Instant>,
     watch: &dyn Watch,
 ) -> Result<Vec<String>, Failure> {
-    let (mut done, mut failed) = (vec![], vec![]);
+    let (mut done, mut failed, mut reached) = (vec![], vec![], vec![]);
+    // The newest everywhere first: what one replica lacks may take all the time there is.
     for settings in &context.target.replicas {
-        let replica = match first_of_all(context, settings, id, watch).await {
+        match first_of_all(context, settings, id, watch).await {
             Ok((replica, sent)) => {
                 done.push(format!("copied to {settings}: {}", in_mebibytes(sent)));
-                replica
+                reached.push((settings, replica));
             }
-            Err(e) => {
-                failed.push(format!("it was not copied to {settings}: {}", e.message));
-                continue;
-            }
-        };
+            Err(e) => failed.push(format!("it was not copied to {settings}: {}", e.message)),
+        }
+    }
+    for (settings, replica) in reached {
         match lacking::bring(context, &replica, until, watch).await {
             Ok(told) => done.extend(told),
             Err(e) => failed.push(format!("not all that {settings} lacks could be copied there: {}", e.message)),

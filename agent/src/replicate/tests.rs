@@ -142,3 +142,30 @@ async fn once_the_time_is_up_the_rest_is_left_for_the_next_copying() {
     assert!(is_published(folder.path(), &new) && is_published(folder.path(), &old));
     assert_eq!(lacking::bring(&first, &replica, None, &Nobody).await.expect("all is there"), Vec::<String>::new());
 }
+
+/// Remembers what it is told.
+#[derive(Default)]
+struct Told(std::sync::Mutex<Vec<String>>);
+
+impl Watch for Told {
+    fn see(&self, progress: &Progress) {
+        self.0.lock().expect("unpoisoned").push(progress.stage.clone());
+    }
+}
+
+#[tokio::test]
+async fn every_replica_gets_the_newest_before_one_gets_what_it_missed() {
+    let (mut first, _kept) = repository();
+    let (old, new) = (made(&first, 0).await.backup_id, made(&first, 1).await.backup_id);
+    let replicas = [tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder")];
+    let urls: Vec<_> = replicas.iter().map(|folder| format!("'file://{}'", folder.path().display())).collect();
+    let text = format!("name: docs\nengine: weaviate\nrepository: file:///nowhere\nreplicas: [{}]\n", urls.join(", "));
+    first.target = settings::parse("t.yaml", &text).expect("good");
+    let told = Told::default();
+    everywhere(&first, &new, None, &told).await.expect("copied");
+    let told = told.0.into_inner().expect("unpoisoned");
+    let missed = told.iter().position(|stage| stage.contains(old.as_str())).expect("it was missed");
+    let newest = told.iter().rposition(|stage| stage.contains(new.as_str())).expect("it was copied");
+    assert!(newest < missed, "{told:#?}");
+    assert!(replicas.iter().all(|r| is_published(r.path(), &old) && is_published(r.path(), &new)));
+}
