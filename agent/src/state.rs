@@ -60,6 +60,8 @@ pub struct RestoreMarker {
 /// The restores that functions asked this machine for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestoreRuns {
+    /// The instance: what an image brought along from another one's disk says nothing.
+    pub instance: String,
     /// The repository in which the first of them was claimed: only that one's pointer can make this machine the owner.
     pub home: String,
     /// When the last one was claimed that ended well: an older claim is overtaken.

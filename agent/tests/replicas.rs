@@ -351,6 +351,18 @@ async fn a_restore_that_failed_keeps_the_machine_for_its_repository() {
     world.machine.run(&["run", "restore-i-1-1"]).exits(0);
 }
 
+/// An image was made of an instance that had been restored.
+#[tokio::test]
+async fn another_instance_s_restores_are_not_this_one_s() {
+    const NEXT: &str = "i-0fedcba9876543210";
+    let s3 = S3::start();
+    let world = Replaced::new(&s3).await;
+    world.claim(&world.replica, "restore-i-1-1").await;
+    world.machine.run(&["run", "restore-i-1-1"]).exits(0);
+    claim(&world.repository, "restore-i-2-1", NEXT, world.id.clone(), true).await;
+    world.machine.with("PERENNIAL_INSTANCE_ID", NEXT).run(&["run", "restore-i-2-1"]).exits(0);
+}
+
 #[tokio::test]
 async fn an_instance_that_became_the_owner_meanwhile_is_not_restored_over() {
     let s3 = S3::start();

@@ -177,7 +177,8 @@ async fn copied(
 /// What is in the engine may be served by now, or may come to be at any time; then nothing may be changed any more.
 async fn restore_once(context: &Context, state: &State, claim: &Claim, watch: &dyn Watch) -> Result<Done, Failure> {
     let home = context.repository.location();
-    let known = state.restore_runs()?.unwrap_or_else(|| RestoreRuns { home: home.clone(), last: None });
+    let begun = RestoreRuns { instance: claim.instance.clone(), home: home.clone(), last: None };
+    let known = state.restore_runs()?.filter(|known| known.instance == claim.instance).unwrap_or(begun);
     let refuse = |code, why: String| Err(Failure::new(Exit::Refused, code, format!("{why}; nothing was changed")));
     if known.home != home {
         let why =
