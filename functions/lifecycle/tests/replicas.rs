@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lifecycle::decide::Action;
-use perennial_shared::aws::auto_scaling::LifecycleState;
+use perennial_shared::aws::auto_scaling::{LifecycleResult, LifecycleState};
 use perennial_shared::repository::Repository;
 use perennial_shared::settings::EmptyRepository;
 use perennial_shared::store::faulty::{Fault, FaultyStore};
@@ -180,6 +180,11 @@ async fn a_repository_that_is_back_before_the_take_over_is_restored_from(kind: K
     both_gone(&mut world);
     until_ordered(&mut world).await;
     world.away = false;
+    let done = world.tick().await;
+    let replaced = |a: &Action| matches!(a, Action::Complete { result: LifecycleResult::Abandon, .. });
+    assert!(done.iter().any(replaced), "its agent takes no claim of this repository: {done:?}");
+    let counts = |a: &Action| matches!(a, Action::Start(_) | Action::GiveUp { .. });
+    assert!(!done.iter().any(counts), "nothing failed: {done:?}");
     world.settle().await;
     assert_eq!(world.served(), Some(&Rows::from([1, 2, 3, 4])));
 }
