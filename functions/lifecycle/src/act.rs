@@ -185,22 +185,15 @@ impl Actor<'_> {
         let named = match restored {
             Some(id) if base.backup_id.as_ref() != Some(id) => {
                 let resolution = resolve(repository).await.map_err(RepositoryError::Store)?;
-                match resolution.candidate(id) {
-                    Some(found) => match &found.manifest {
-                        Some(manifest) => {
-                            // Of the bytes as they are stored: printing a manifest again may change a digit.
-                            let stored = repository.manifest_bytes(id).await?;
-                            Pointer { manifest_sha256: Some(sha256_hex(&stored)), ..base.naming(manifest, self.now) }
-                        }
-                        None => {
-                            base.naming_bare(id, &format!("{}/{}{id}", repository.location(), found.parent), self.now)
-                        }
-                    },
-                    // A replica had it. It is named all the same, so that no older one is taken for the newest.
-                    None => {
-                        let path = format!("{}/{}", repository.location(), Repository::backup_prefix(id));
-                        base.naming_bare(id, path.trim_end_matches('/'), self.now)
-                    }
+                let found = resolution.candidate(id);
+                if let Some(manifest) = found.and_then(|c| c.manifest.as_ref()) {
+                    // Of the bytes as they are stored: printing a manifest again may change a digit.
+                    let stored = repository.manifest_bytes(id).await?;
+                    Pointer { manifest_sha256: Some(sha256_hex(&stored)), ..base.naming(manifest, self.now) }
+                } else {
+                    // A boot script made it, or only a replica has it: named it keeps an older one from being taken for the newest.
+                    let parent = found.map_or("backups/", |c| &c.parent);
+                    base.naming_bare(id, &format!("{}/{parent}{id}", repository.location()), self.now)
                 }
             }
             _ => base,
