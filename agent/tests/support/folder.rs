@@ -30,9 +30,9 @@ pub fn flip(path: &Path) {
     std::fs::write(path, bytes).expect("damaged");
 }
 
-/// A tree's content, modes and times as `find` and `sha256sum` see them.
+/// A tree's content, modes and times as `find` and `sha256sum` see them. A folder's size is the file system's own affair.
 pub fn image(data: &Path) -> String {
-    let script = "find . -type f -exec sha256sum {} + | sort; find . -printf '%P %m %T@ %s %l\\n' | sort";
+    let script = "find . -type f -exec sha256sum {} + | sort; find . -printf '%P %m %T@ %l\\n' | sort";
     let ran = Command::new("sh").args(["-c", script]).current_dir(data).output().expect("sh");
     String::from_utf8(ran.stdout).expect("text")
 }
