@@ -12,11 +12,11 @@ from .console import say
 from .data import MIB, Data, day, variant
 from .measure import CommandFailed, Cost, run
 from .rounds import CHANGED
-from .systems import Perennial, Restic, System
+from .systems import Perennial, Place, Restic, System
 from .tree import fingerprint, remove, total_bytes
 from .work import NoRoom, Work
 
-CHUNK_SIZES = ("16KiB", "64KiB", "256KiB", "1MiB")
+CHUNK_SIZES = ("2KiB", "4KiB", "16KiB", "64KiB", "256KiB", "1MiB")
 SIZES = (64 * MIB, 256 * MIB, 1024 * MIB, 4096 * MIB)
 TIMES = {64 * MIB: 3, 256 * MIB: 3}  # the others once
 COUNTS = (10, 1_000, 10_000, 100_000)
@@ -33,9 +33,9 @@ def extras(data: Data, size: int) -> Iterator[tuple[str, list[Row]]]:
         yield "chunk sizes", tried(lambda: chunk_sizes(data, size))
     yield "sizes", [row for each in SIZES for row in tried(lambda each=each: by_size(data, each, present))]
     yield "files", [row for each in COUNTS for row in tried(lambda each=each: by_count(data, each, present))]
-    for scattered in (False, True):
-        name = "days, scattered" if scattered else "days"
-        yield name, tried(lambda scattered=scattered: days(data, size, scattered, present))
+    yield "days", tried(lambda: days(data, size, present, scattered=False))
+    small = [SmallChunks] if Perennial in present else []
+    yield "days, scattered", tried(lambda: days(data, size, [*present, *small], scattered=True))
 
 
 def tried(do: Callable[[], list[Row]]) -> list[Row]:
@@ -61,7 +61,7 @@ def chunk_sizes(data: Data, size: int) -> list[Row]:
             base = measured(work, system, system.base)
             with work.standing_in("random"):
                 increment = measured(work, system, system.increment)
-                restored(work, system, f"with chunks of {chunk_size}")
+                restore = restored(work, system, f"with chunks of {chunk_size}")
             rows.append(
                 {
                     "chunk_size": chunk_size,
@@ -70,6 +70,7 @@ def chunk_sizes(data: Data, size: int) -> list[Row]:
                     "increment_seconds": increment.seconds,
                     "increment_uploaded_bytes": increment.uploaded_bytes,
                     "amplification": increment.uploaded_bytes / changed,
+                    "restore_seconds": restore.seconds,
                 }
             )
             work.clear(system)
@@ -116,7 +117,16 @@ def costs(work: Work, kinds: Sequence[type[System]], times: int) -> Iterator[Row
 # ---- a week ----------------------------------------------------------------------------------------------------------
 
 
-def days(data: Data, size: int, scattered: bool, kinds: Sequence[type[System]]) -> list[Row]:
+class SmallChunks(Perennial):
+    """As somebody sets it up whose small vectors are overwritten all over the files."""
+
+    title = "Perennial, chunk_size: 2KiB"
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(place, "2KiB")
+
+
+def days(data: Data, size: int, kinds: Sequence[type[System]], *, scattered: bool) -> list[Row]:
     rows = []
     for kind in kinds:
         say(f"seven days of {kind.title}, {'scattered' if scattered else 'appended and in blocks'}")

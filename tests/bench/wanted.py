@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from .data import MIB, VARIANTS
-from .extras import Row
+from .extras import Row, SmallChunks
 from .figures import Figures, figure
+from .systems import Perennial
 
 US, PEER, FLOOR = "perennial", "restic", "s5cmd"
 MOST_MEMORY = 256 * MIB
@@ -58,11 +59,12 @@ def of_bytes(found: Figures, changed: int) -> Iterator[Wish]:
 
 
 def of_extras(found: Figures, extras: dict[str, list[Row]]) -> Iterator[Wish]:
-    for name, how, binding in (
-        ("days", "appended and in blocks", True),
-        ("days, scattered", "at random places", False),
+    for name, system, how, binding in (
+        ("days", Perennial, "appended and in blocks", True),
+        ("days, scattered", SmallChunks, "at random places, chunk_size: 2KiB", True),
+        ("days, scattered", Perennial, "at random places, chunk_size by default", False),
     ):
-        week = one(extras.get(name, []), lambda row: row.get("system") == "Perennial")
+        week = one(extras.get(name, []), lambda row, title=system.title: row.get("system") == title)
         what = f"seven daily increments of 5 % {how} / seven full ones, stored"
         yield Wish(what, 0.30, False, week and week["share"], binding=binding)
     peaks = [job["peak_bytes"] for job in found.get(US, {}).values()]

@@ -36,7 +36,7 @@ proptest! {
     fn any_tree_comes_back_after_any_changes(
         rounds in prop::collection::vec(prop::collection::vec(change(), 0..8), 1..5),
         algorithm in prop_oneof![Just(Algorithm::Zstd), Just(Algorithm::Gzip), Just(Algorithm::None)],
-        chunk in 14..18_u32,
+        chunk in 11..18_u32,
         full_at in prop_oneof![Just(u64::MAX), Just(150_000)],
         encrypted in any::<bool>(),
         ctime_is_ours in any::<bool>(),

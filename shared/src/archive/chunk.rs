@@ -8,15 +8,17 @@ use std::fmt;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// The smallest chunk.
+/// The chunk size where the settings name none.
 ///
 /// Random overwrites of small vectors change nearly every large chunk: of 1 % overwritten in pieces of 512 bytes, 16 KiB chunks
 /// store about a quarter of the file, 64 KiB chunks three quarters, 1 MiB chunks all of it (the benchmark shows the figures). The
 /// price is 16 bytes of index a chunk, a thousandth of the data.
-pub const SMALLEST: u32 = 16 << 10;
+pub const DEFAULT: u32 = 16 << 10;
+/// The smallest chunk. BLAKE3 hashes so little several times slower, which is a third of a restore's time.
+pub const SMALLEST: u32 = 2 << 10;
 /// The largest chunk: a frame must hold one.
 pub const LARGEST: u32 = 1 << 20;
-/// A file has at most this many chunks before they grow.
+/// A file has at most this many chunks of the default size before they grow.
 const MANY: u64 = 1 << 18;
 
 /// 128 bits of BLAKE3 of a chunk's bytes. Chunks of one file are compared by it and every restored byte is checked by it.
@@ -80,7 +82,9 @@ impl fmt::Debug for ChunkHash {
 /// The chunk size of a file that is new to its chain. Later backups of the chain keep it, however the file grows: another size
 /// would find no chunk that is the same.
 pub fn size_for(file_size: u64, least: u32) -> u32 {
-    let wanted = file_size.div_ceil(MANY).next_power_of_two();
+    let wanted = file_size.div_ceil(MANY).next_power_of_two().max(u64::from(DEFAULT));
+    // Smaller ones than usual grow from the same size of a file on.
+    let wanted = wanted / u64::from(DEFAULT / least.min(DEFAULT));
     u32::try_from(wanted).unwrap_or(LARGEST).clamp(least, LARGEST)
 }
 
@@ -107,21 +111,23 @@ mod tests {
     #[test]
     fn chunks_grow_with_the_file_and_cover_it() {
         for (file, least, expected) in [
-            (0, SMALLEST, 16 << 10),
-            (4 << 30, SMALLEST, 16 << 10),
-            ((4 << 30) + 1, SMALLEST, 32 << 10),
-            (1 << 40, SMALLEST, 1 << 20),
-            (1 << 50, SMALLEST, 1 << 20),
+            (0, DEFAULT, 16 << 10),
+            (4 << 30, DEFAULT, 16 << 10),
+            ((4 << 30) + 1, DEFAULT, 32 << 10),
+            (1 << 40, DEFAULT, 1 << 20),
+            (1 << 50, DEFAULT, 1 << 20),
             (5, 64 << 10, 64 << 10),
+            (8 << 30, 64 << 10, 64 << 10),
+            (32 << 30, 64 << 10, 128 << 10),
+            (4 << 30, SMALLEST, 2 << 10),
+            (8 << 30, SMALLEST, 4 << 10),
+            (1 << 50, SMALLEST, 1 << 20),
         ] {
             let size = size_for(file, least);
             assert_eq!(size, expected, "{file}");
             assert!(is_valid_size(size));
         }
-        assert_eq!((count(0, SMALLEST), count(1, SMALLEST), count(32 << 10, SMALLEST)), (0, 1, 2));
-        assert_eq!(
-            (length(20_000, SMALLEST, 0), length(20_000, SMALLEST, 1), length(20_000, SMALLEST, 2)),
-            (16_384, 3616, 0)
-        );
+        assert_eq!([0, 1, 32 << 10].map(|size| count(size, DEFAULT)), [0, 1, 2]);
+        assert_eq!([0, 1, 2].map(|index| length(20_000, DEFAULT, index)), [16_384, 3616, 0]);
     }
 }

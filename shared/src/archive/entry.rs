@@ -53,7 +53,7 @@ pub struct Time {
 pub struct File {
     /// Bytes.
     pub size: u64,
-    /// A power of two from 16 KiB to 1 MiB.
+    /// A power of two from 2 KiB to 1 MiB.
     pub chunk_size: u32,
     /// Tells whether the file needs to be read again.
     pub identity: Identity,

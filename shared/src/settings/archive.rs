@@ -46,7 +46,7 @@ impl Default for ArchiveSettings {
     fn default() -> Self {
         Self {
             compression: Compression::default(),
-            chunk_size: chunk::SMALLEST,
+            chunk_size: chunk::DEFAULT,
             max_increments: 30,
             max_chain_age: Duration::from_secs(8 * 24 * 60 * 60),
         }

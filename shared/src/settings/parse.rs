@@ -386,7 +386,7 @@ impl RawArchive {
             Some(text) => archive::size(text)
                 .and_then(|size| u32::try_from(size).ok())
                 .filter(|size| chunk::is_valid_size(*size))
-                .ok_or_else(|| check.error("archive.chunk_size", "a power of two from 16KiB to 1MiB, such as 64KiB"))?,
+                .ok_or_else(|| check.error("archive.chunk_size", "a power of two from 2KiB to 1MiB, such as 16KiB"))?,
         };
         let max_increments = self.max_increments.unwrap_or(defaults.max_increments);
         check.that(max_increments <= 1000, "archive.max_increments", "0 to 1000")?;

@@ -221,7 +221,7 @@ mod tests {
     #[test]
     fn the_last_chunk_may_be_short() {
         let identity = Identity { inode: 0, ctime: Time { seconds: 0, nanos: 0 }, settled: true };
-        let file = File { size: 40_000, chunk_size: chunk::SMALLEST, identity, content: Content::Inline(vec![]) };
+        let file = File { size: 40_000, chunk_size: chunk::DEFAULT, identity, content: Content::Inline(vec![]) };
         assert_eq!((bytes_of(&file, 0, 2), bytes_of(&file, 2, 1), bytes_of(&file, 0, 3)), (32_768, 7232, 40_000));
     }
 }
