@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! planner thread   reads the index, looks at what is on the disk already, plans windows of wanted chunks   plan, on_disk
-//! fetchers         bring ranges of objects, several at a time
+//! fetchers         bring ranges of objects, several at a time, and hand on what has arrived
 //! blocking pool    decompresses, checks every chunk, writes                                                 write
 //! at the end       modes and times of folders, and all of it onto the disk                                  folders
 //! ```
@@ -22,20 +22,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use futures_util::{StreamExt, TryStreamExt};
 use globset::GlobSet;
 use perennial_shared::archive::index::Root;
 use perennial_shared::archive::objects::{Objects, ReadError};
 use perennial_shared::archive::tally::Tally;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::{JoinError, JoinSet};
 
+use super::pool::cores;
 use plan::{Planner, Work};
 
-/// Requests in flight. With [`plan::LARGEST_FETCH`] this bounds the memory: 6 times 16 MiB, and a frame for each.
-const FETCHES: usize = 6;
+/// Steps that wait for a request.
+const PLANNED: usize = 6;
+/// What is taken from a request at a time, unless one frame is larger.
+const SHARE: u64 = 2 << 20;
 
 /// Why a folder was not brought back.
 #[derive(Debug, thiserror::Error)]
@@ -84,53 +85,80 @@ pub struct Counters {
     pub entries: AtomicU64,
 }
 
-/// Fills the staging folder. When it returns, all of it is on the disk.
+/// Requests in flight on this machine. A connection to S3 brings some 90 MB a second at most, and a core checks and writes some 500;
+/// more connections than the cores keep up with push each other's bytes out of the caches.
+pub fn fetches() -> usize {
+    (cores() + 2).min(32)
+}
+
+/// Fills the staging folder. When it returns, all of it is on the disk, or nothing more is begun in it.
 pub async fn stage(request: &Request) -> Result<(), RestoreError> {
-    let (out, work) = mpsc::channel::<Work>(FETCHES);
+    let (out, work) = mpsc::channel::<Work>(PLANNED);
     let planner = Planner::new(request.clone(), Handle::current(), out);
     let planning = tokio::task::spawn_blocking(move || planner.run());
-    ReceiverStream::new(work)
-        // Each in a task of its own: receiving is a core's work, too.
-        .map(|work| tokio::spawn(bring(request.objects.clone(), Arc::clone(&request.progress), work)))
-        .buffer_unordered(FETCHES)
-        .map(|done| done.map_err(std::io::Error::other)?)
-        .try_collect::<()>()
-        .await?;
-    planning.await.map_err(std::io::Error::other)??;
+    let brought = bring_all(request, work).await;
+    let all_planned = planning.await;
+    brought?;
+    joined(all_planned)?;
     let (request, handle) = (request.clone(), Handle::current());
     let finishing = tokio::task::spawn_blocking(move || {
         folders::finish(&request, &handle)?;
         Ok(write::sync_all(&request.staging)?)
     });
-    finishing.await.map_err(std::io::Error::other)?
+    joined(finishing.await)
 }
 
-/// Fetches what one step needs and writes it.
-async fn bring(objects: Objects, progress: Arc<Counters>, work: Work) -> Result<(), RestoreError> {
-    let fetch = &work.fetch;
-    let range = || objects.range(fetch.object, fetch.offset, fetch.length);
-    let bytes = match range().await {
-        Err(e) if e.is_damage() => range().await,
-        fetched => fetched,
-    }?;
-    progress.fetched.fetch_add(fetch.length, Ordering::Relaxed);
-    progress.requests.fetch_add(1, Ordering::Relaxed);
-    let mut writing = JoinSet::new();
-    for share in shares(work) {
-        let (objects, bytes, progress) = (objects.clone(), bytes.clone(), Arc::clone(&progress));
-        let handle = Handle::current();
-        writing.spawn_blocking(move || write::frames(&objects, &handle, &bytes, share, &progress));
+/// Does what is planned, several steps at a time; each in a task of its own, for receiving is a core's work, too.
+async fn bring_all(request: &Request, mut work: mpsc::Receiver<Work>) -> Result<(), RestoreError> {
+    // Shares that are received or written: this bounds the memory.
+    let room = Arc::new(Semaphore::new(fetches() + cores()));
+    let mut bringing = JoinSet::new();
+    while let Some(step) = work.recv().await {
+        bringing.spawn(bring(request.objects.clone(), Arc::clone(&request.progress), Arc::clone(&room), step));
+        if bringing.len() == fetches()
+            && let Some(done) = bringing.join_next().await
+        {
+            joined(done)?;
+        }
     }
-    while let Some(written) = writing.join_next().await {
-        written.map_err(std::io::Error::other)??;
+    while let Some(done) = bringing.join_next().await {
+        joined(done)?;
     }
     Ok(())
 }
 
-/// A step in two halves: the last one of a restore is work for more than one core.
-fn shares(mut work: Work) -> [Work; 2] {
-    let second = work.frames.split_off(work.frames.len() / 2);
-    [Work { fetch: work.fetch.clone(), frames: second }, work]
+/// Fetches what one step needs, and writes it as it arrives.
+async fn bring(
+    objects: Objects,
+    progress: Arc<Counters>,
+    room: Arc<Semaphore>,
+    step: Work,
+) -> Result<(), RestoreError> {
+    let mut arriving = objects.arriving(&step.fetch)?;
+    progress.requests.fetch_add(1, Ordering::Relaxed);
+    let mut writing = JoinSet::new();
+    for share in step.split(SHARE) {
+        let place = Arc::clone(&room).acquire_owned().await.map_err(std::io::Error::other)?;
+        let bytes = arriving.take(share.fetch.offset, share.fetch.length).await?;
+        progress.fetched.fetch_add(share.fetch.length, Ordering::Relaxed);
+        let (objects, progress, handle) = (objects.clone(), Arc::clone(&progress), Handle::current());
+        writing.spawn_blocking(move || {
+            let _place = place;
+            write::frames(&objects, &handle, &bytes, share, &progress)
+        });
+        while let Some(done) = writing.try_join_next() {
+            joined(done)?;
+        }
+    }
+    while let Some(done) = writing.join_next().await {
+        joined(done)?;
+    }
+    Ok(())
+}
+
+/// What a task came to.
+fn joined(done: Result<Result<(), RestoreError>, JoinError>) -> Result<(), RestoreError> {
+    done.map_err(std::io::Error::other)?
 }
 
 impl Request {
@@ -158,7 +186,7 @@ pub struct Estimate {
 
 /// Plans without fetching data or writing anything.
 pub async fn estimate(request: &Request) -> Result<Estimate, RestoreError> {
-    let (out, mut work) = mpsc::channel::<Work>(FETCHES);
+    let (out, mut work) = mpsc::channel::<Work>(PLANNED);
     let planner = Planner::new(request.clone(), Handle::current(), out).dry();
     let planning = tokio::task::spawn_blocking(move || planner.run());
     let mut estimate = Estimate::default();

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use perennial::archive::restore::fetches;
 use perennial_shared::manifest::Archive;
 use perennial_shared::store::Store;
 use perennial_shared::store::faulty::{Fault, FaultyStore};
@@ -14,20 +15,26 @@ use crate::support::{noise, run};
 use crate::tree::image;
 
 /// Fetches that a restore has under way at a time.
-const AT_ONCE: u64 = 6;
+fn at_once() -> u64 {
+    u64::try_from(fetches()).expect("few")
+}
+
 /// Each of them is one request: what stood between them is not wanted any more.
-const FILES: u64 = 16;
+fn files() -> u64 {
+    3 * at_once()
+}
+
 const SIZE: u64 = 1 << 20;
 
 /// A backup whose restore needs a request for each file.
 fn many_requests(case: &Case, folder: &Path) -> Archive {
-    for n in 0..FILES {
+    for n in 0..files() {
         for (name, seed) in [("kept", n), ("removed", 100 + n)] {
             fs::write(folder.join(format!("{n:02}-{name}")), noise(1 << 20, seed)).expect("written");
         }
     }
     let base = run(case.back_up(folder, 0, None)).expect("a base");
-    for n in 0..FILES {
+    for n in 0..files() {
         fs::remove_file(folder.join(format!("{n:02}-removed"))).expect("removed");
     }
     run(case.back_up(folder, 1, Some(&base))).expect("an increment")
@@ -46,7 +53,7 @@ fn what_is_in_the_staging_folder_is_not_fetched_again() {
     };
     let (whole, operations) = over("whole", None);
     let whole = whole.expect("restored");
-    assert_eq!(whole.requests.load(Ordering::Relaxed), FILES);
+    assert_eq!(whole.requests.load(Ordering::Relaxed), files());
 
     // The last request fails. All but those that were under way with it had been brought by then.
     over("torn", Some((operations - 1, Fault::Before))).0.expect_err("it fails");
@@ -54,11 +61,11 @@ fn what_is_in_the_staging_folder_is_not_fetched_again() {
     let again = over("torn", None).0.expect("restored");
     assert!(image(&out.path().join("torn")) == image(folder.path()));
     let of = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-    assert!((1..=AT_ONCE).contains(&of(&again.requests)), "{again:?}");
-    assert!(of(&again.found) >= (FILES - AT_ONCE) * SIZE, "{again:?}");
+    assert!((1..=at_once()).contains(&of(&again.requests)), "{again:?}");
+    assert!(of(&again.found) >= (files() - at_once()) * SIZE, "{again:?}");
     assert!(of(&again.fetched) > 0 && of(&again.fetched) < of(&whole.fetched) / 2, "{again:?}");
 
     let nothing = over("torn", None).0.expect("restored");
-    assert_eq!((of(&nothing.fetched), of(&nothing.found)), (0, FILES * SIZE), "all of it was there");
+    assert_eq!((of(&nothing.fetched), of(&nothing.found)), (0, files() * SIZE), "all of it was there");
     assert!(image(&out.path().join("torn")) == image(folder.path()));
 }

@@ -10,8 +10,10 @@ mod raw;
 pub use content::Content;
 
 use std::io::{Read, Write};
+use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
+use zstd::zstd_safe::DParameter::{self, ForceIgnoreChecksum};
 
 use crate::buffers::Buffers;
 
@@ -112,17 +114,29 @@ impl Compressor {
 /// What frames are decompressed into.
 pub static PLAIN: Buffers = Buffers::new();
 
-/// One thread's means of decompressing.
-pub struct Decompressor(zstd::bulk::Decompressor<'static>);
+/// One thread's means of decompressing. Its hundreds of kilobytes of tables are used again after it was dropped.
+pub struct Decompressor {
+    /// Absent only while it is dropped.
+    zstd: Option<zstd::bulk::Decompressor<'static>>,
+}
+
+static IDLE: Mutex<Vec<zstd::bulk::Decompressor<'static>>> = Mutex::new(vec![]);
+
+impl Drop for Decompressor {
+    fn drop(&mut self) {
+        IDLE.lock().unwrap_or_else(PoisonError::into_inner).extend(self.zstd.take());
+    }
+}
 
 impl Decompressor {
     /// Fails only for want of memory.
     pub fn new() -> std::io::Result<Self> {
-        Ok(Self(zstd::bulk::Decompressor::new()?))
+        let idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        Ok(Self { zstd: Some(idle.map_or_else(zstd::bulk::Decompressor::new, Ok)?) })
     }
 
     /// One frame's content, decompressed into `plain` where it does not stand in the frame as it is. For somebody who knows what it
-    /// should be: a checksum of the frame's own may not be looked at.
+    /// should be: a checksum of the frame's own is not looked at.
     pub fn content<'a>(
         &mut self,
         algorithm: Algorithm,
@@ -137,7 +151,10 @@ impl Decompressor {
         if let Some(content) = as_it_is.filter(|c| c.size() <= LARGEST) {
             return Ok(content);
         }
-        self.decompress(algorithm, frame, plain)?;
+        match algorithm {
+            Algorithm::Zstd => self.unzstd(frame, plain, ForceIgnoreChecksum(true))?,
+            _ => self.decompress(algorithm, frame, plain)?,
+        }
         Ok(Content::whole(plain))
     }
 
@@ -145,7 +162,6 @@ impl Decompressor {
     /// is refused before it does.
     pub fn decompress(&mut self, algorithm: Algorithm, frame: &[u8], plain: &mut Vec<u8>) -> std::io::Result<()> {
         plain.clear();
-        let too_large = || std::io::Error::other("the frame decompresses to more than any frame holds");
         match algorithm {
             Algorithm::None if frame.len() > LARGEST => Err(too_large()),
             Algorithm::None => {
@@ -157,19 +173,23 @@ impl Decompressor {
                 flate2::read::GzDecoder::new(frame).take(LARGEST as u64 + 1).read_to_end(plain)?;
                 if plain.len() > LARGEST { Err(too_large()) } else { Ok(()) }
             }
-            Algorithm::Zstd => {
-                let claimed = zstd::zstd_safe::get_frame_content_size(frame).ok().flatten();
-                let claimed = claimed.and_then(|size| usize::try_from(size).ok());
-                match claimed {
-                    Some(size) if size <= LARGEST => {
-                        plain.reserve(size);
-                        self.0.decompress_to_buffer(frame, plain).map(|_| ())
-                    }
-                    _ => Err(too_large()),
-                }
-            }
+            Algorithm::Zstd => self.unzstd(frame, plain, ForceIgnoreChecksum(false)),
         }
     }
+
+    fn unzstd(&mut self, frame: &[u8], plain: &mut Vec<u8>, checksum: DParameter) -> std::io::Result<()> {
+        plain.clear();
+        let claimed = zstd::zstd_safe::get_frame_content_size(frame).ok().flatten();
+        let size = claimed.and_then(|size| usize::try_from(size).ok()).filter(|size| *size <= LARGEST);
+        plain.reserve(size.ok_or_else(too_large)?);
+        let zstd = self.zstd.as_mut().ok_or(std::io::ErrorKind::OutOfMemory)?;
+        zstd.set_parameter(checksum)?;
+        zstd.decompress_to_buffer(frame, plain).map(|_| ())
+    }
+}
+
+fn too_large() -> std::io::Error {
+    std::io::Error::other("the frame decompresses to more than any frame holds")
 }
 
 #[cfg(test)]

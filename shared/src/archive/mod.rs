@@ -18,6 +18,7 @@
 //! Promises: whatever the bytes are, reading them ends in data whose hashes agree or in an error, with memory bounded by the
 //! limits here. Only [`objects`] touches a store, and nothing here a file.
 
+pub mod arriving;
 pub mod chunk;
 pub mod entry;
 pub mod frame;

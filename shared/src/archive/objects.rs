@@ -5,11 +5,13 @@
 //! their way.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
+use super::arriving::Arriving;
 use super::entry::{Entry, Extent, File, FrameRef, Kind};
 use super::frame;
 use super::index::{self, Root};
@@ -18,7 +20,7 @@ use super::path::RelPath;
 use super::small::Small;
 use crate::encryption::DataKey;
 use crate::manifest::{Archive, ArchiveObject};
-use crate::store::{Store, StoreError};
+use crate::store::{Pieces, Store, StoreError};
 
 /// Requests in flight for pages.
 const AT_ONCE: usize = 4;
@@ -104,6 +106,18 @@ impl Objects {
             return Ok(bytes);
         }
         Err(ReadError::Damaged { key: self.key(object), why: format!("it ends before {}", offset + length) })
+    }
+
+    /// Like [`Objects::range`], for what is too large to be held: taken as it arrives.
+    pub fn arriving(&self, fetch: &Fetch) -> Result<Arriving<'_>, ReadError> {
+        self.holding(fetch.object, fetch.offset, fetch.length)?;
+        Ok(Arriving::new(self, fetch.object, fetch.offset, fetch.offset + fetch.length))
+    }
+
+    /// The bytes of a range that the object reaches.
+    pub(super) fn pieces(&self, object: u32, range: Range<u64>) -> Pieces<'_> {
+        let key = self.table.get(object as usize).map(ArchiveObject::full_key).unwrap_or_default();
+        self.store.stream_range(&key, range)
     }
 
     /// The object, if it reaches as far.
@@ -313,7 +327,12 @@ fn admit(folders: &mut Vec<RelPath>, entry: &Entry) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
+    use crate::id::{BackupId, Generation};
+    use crate::store::faulty::{Fault, FaultyStore};
+    use crate::store::memory::MemoryStore;
 
     #[test]
     fn neighbours_are_fetched_together() {
@@ -322,5 +341,68 @@ mod tests {
         let fetches = fetches(&places, 1 << 20);
         let said: Vec<_> = fetches.iter().map(|f| (f.object, f.offset, f.length, f.parts.clone())).collect();
         assert_eq!(said, [(0, 0, 150, vec![2, 1]), (0, 1 << 30, 5, vec![3]), (1, 0, 10, vec![0])]);
+    }
+    /// A store with one object of `bytes`, which fails as it is told, and what reads it.
+    async fn stored(bytes: &Bytes, faults: &[(usize, Fault)]) -> (Objects, Arc<FaultyStore>) {
+        let inner = Arc::new(MemoryStore::default());
+        let backup_id = BackupId::new(Timestamp::UNIX_EPOCH, Generation(1));
+        let compression = frame::Algorithm::Zstd;
+        let object = ArchiveObject {
+            backup_id,
+            key: "data-0".into(),
+            size: bytes.len() as u64,
+            sha256: String::new(),
+            compression,
+        };
+        inner.create(&object.full_key(), bytes.clone()).await.expect("created");
+        let store = Arc::new(FaultyStore::at(inner, faults.iter().copied()));
+        let objects = Objects {
+            store: Arc::<FaultyStore>::clone(&store),
+            table: [object].into(),
+            key: None,
+            small: Arc::default(),
+        };
+        (objects, store)
+    }
+
+    fn fetch(range: Range<u64>) -> Fetch {
+        Fetch { object: 0, offset: range.start, length: range.end - range.start, parts: vec![] }
+    }
+
+    #[tokio::test]
+    async fn what_arrives_is_taken_where_it_stands() {
+        let bytes: Bytes = (0..20_000_000_u32).map(|n| n.to_le_bytes()[1]).collect();
+        let (objects, _) = stored(&bytes, &[]).await;
+        let mut arriving = objects.arriving(&fetch(10..19_000_000)).expect("in the object");
+        for (offset, length) in [(10, 5), (15, 0), (100, 9_000_000), (9_000_100, 1), (18_999_000, 1000)] {
+            let taken = arriving.take(offset, length).await.expect("taken");
+            let at = |n: u64| usize::try_from(n).expect("fits");
+            assert!(taken == bytes[at(offset)..at(offset + length)], "at {offset}");
+        }
+        let past = arriving.take(19_000_000, 1).await.expect_err("past the end");
+        assert!(past.is_damage(), "{past}");
+        assert!(objects.arriving(&fetch(10..20_000_001)).is_err(), "the object does not reach as far");
+    }
+
+    #[tokio::test]
+    async fn what_ends_too_early_is_asked_for_once_more() {
+        let bytes = Bytes::from(vec![7; 100]);
+        for (faults, expected) in [(vec![], Some(1)), (vec![0], Some(2)), (vec![0, 1], None)] {
+            let faults: Vec<_> = faults.into_iter().map(|operation| (operation, Fault::Truncate)).collect();
+            let (objects, store) = stored(&bytes, &faults).await;
+            let taken = objects.arriving(&fetch(0..100)).expect("in the object").take(0, 100).await;
+            match expected {
+                Some(operations) => {
+                    assert!(taken.expect("all of it") == bytes);
+                    assert_eq!(store.operations(), operations);
+                }
+                None => assert!(taken.expect_err("never whole").is_damage()),
+            }
+        }
+        // What failed for another reason was asked for often enough by the store.
+        let (objects, store) = stored(&bytes, &[(0, Fault::Throttle)]).await;
+        let failed =
+            objects.arriving(&fetch(0..100)).expect("in the object").take(0, 100).await.expect_err("throttled");
+        assert_eq!((failed.is_damage(), store.operations()), (false, 1));
     }
 }

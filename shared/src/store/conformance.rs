@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::io::AsyncReadExt;
 
 use super::{MOST_PARTS, Part, Store, StoreError, Upload, Version, crc64nvme};
@@ -303,6 +303,12 @@ pub async fn a_large_object_is_streamed(store: &dyn Store) {
     assert!(store.get("large/archive").await.expect("get").body == other, "the replaced bytes differ");
 }
 
+/// A range as its pieces make it.
+async fn pieces(store: &dyn Store, key: &str, range: std::ops::Range<u64>) -> Result<Vec<u8>, StoreError> {
+    let pieces: Vec<Bytes> = store.stream_range(key, range).try_collect().await?;
+    Ok(pieces.concat())
+}
+
 /// First, middle, last, all, nothing; and what lies past the end is no shorter answer.
 pub async fn ranges_are_exact(store: &dyn Store) {
     let body = noise(2, 100_000);
@@ -312,11 +318,14 @@ pub async fn ranges_are_exact(store: &dyn Store) {
         let read = read.unwrap_or_else(|error| panic!("{range:?}: {error:?}"));
         let index = |at: u64| usize::try_from(at).expect("fits");
         assert!(read == body[index(range.start)..index(range.end)], "{range:?} has other bytes");
+        assert!(pieces(store, "ranges/a", range.clone()).await.expect("streamed") == read, "{range:?}, streamed");
     }
     for range in [99_999..100_001, 0..100_001, 100_000..100_001, 200_000..200_001, 100_001..100_001] {
         let past = store.read_range("ranges/a", range.clone()).await.expect_err("past the end");
         assert!(matches!(past, StoreError::Corrupt { .. }), "{range:?}: {past:?}");
     }
+    let past = pieces(store, "ranges/a", 99_999..100_001).await.expect_err("past the end");
+    assert!(matches!(past, StoreError::Corrupt { .. }), "{past:?}");
     // Not an empty range but one that runs backwards, which nobody means.
     let backwards = std::ops::Range { start: 2, end: 1 };
     let refused = store.read_range("ranges/a", backwards).await.expect_err("backwards");
@@ -325,6 +334,13 @@ pub async fn ranges_are_exact(store: &dyn Store) {
         let missing = store.read_range("ranges/missing", range).await.expect_err("no object");
         assert!(matches!(missing, StoreError::NotFound { .. }), "{missing:?}");
     }
+    let missing = pieces(store, "ranges/missing", 0..1).await.expect_err("no object");
+    assert!(matches!(missing, StoreError::NotFound { .. }), "{missing:?}");
+    // In more pieces than one, wherever they are cut.
+    let large = noise(3, (17 << 20) + 3);
+    store.create("ranges/large", large.clone()).await.expect("create");
+    let read = pieces(store, "ranges/large", 5..large.len() as u64 - 3).await.expect("streamed");
+    assert!(read == large[5..large.len() - 3], "other bytes were streamed");
     store.create("ranges/empty", Bytes::new()).await.expect("create");
     assert_eq!(store.read_range("ranges/empty", 0..0).await.expect("nothing of nothing"), Bytes::new());
     let past = store.read_range("ranges/empty", 0..1).await.expect_err("past the end");

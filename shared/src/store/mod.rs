@@ -20,6 +20,8 @@ use std::pin::Pin;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
 use tokio::io::AsyncRead;
 
 pub mod cloud;
@@ -39,6 +41,9 @@ pub use error::{Cause, StoreError};
 pub use key::{check_key, check_prefix};
 pub use parts::{MOST_PARTS, Part, crc64nvme};
 
+/// A range is streamed by requests of this many bytes where one request cannot be read as it arrives.
+const PIECE: usize = 8 << 20;
+
 /// A place for objects that are read whole, streamed, listed, and written atomically.
 #[async_trait]
 pub trait Store: Send + Sync + fmt::Debug {
@@ -53,6 +58,17 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// pages, some MiB at most. A range that ends past the object's end is [`StoreError::Corrupt`], as the object is
     /// shorter than whatever named the range says.
     async fn read_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, StoreError>;
+
+    /// The bytes `range` of an object in pieces, as they arrive: for what is too large to be held. Nothing comes before the
+    /// first is asked for. Fails like [`Store::read_range`]; what came before an error is right all the same.
+    fn stream_range(&self, key: &str, range: Range<u64>) -> Pieces<'_> {
+        let (key, begins) = (key.to_owned(), range.clone().step_by(PIECE));
+        let read = move |begin: u64| {
+            let (key, end) = (key.clone(), range.end.min(begin + PIECE as u64));
+            async move { self.read_range(&key, begin..end).await }
+        };
+        stream::iter(begins).then(read).boxed()
+    }
 
     /// What is known of an object without reading it.
     async fn head(&self, key: &str) -> Result<Meta, StoreError>;
@@ -163,6 +179,9 @@ impl fmt::Display for Version {
         f.write_str(&self.0)
     }
 }
+
+/// A range of an object on its way in.
+pub type Pieces<'a> = BoxStream<'a, Result<Bytes, StoreError>>;
 
 /// A large object on its way in.
 pub type Reader = Pin<Box<dyn AsyncRead + Send>>;

@@ -19,7 +19,7 @@ use aws_config::SdkConfig;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
-use aws_sdk_s3::config::{Builder, Region, ResponseChecksumValidation};
+use aws_sdk_s3::config::{Builder, Region};
 use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
@@ -30,10 +30,13 @@ use bytes::Bytes;
 
 mod body;
 mod pieces;
+mod range;
 mod refusal;
 mod upload;
 
-use super::{Cause, Meta, Object, Part, Reader, Store, StoreError, Upload, Version, check_key, check_prefix, parts};
+use super::{
+    Cause, Meta, Object, Part, Pieces, Reader, Store, StoreError, Upload, Version, check_key, check_prefix, parts,
+};
 use refusal::Refusal;
 use upload::S3Upload;
 
@@ -272,39 +275,6 @@ impl S3Store {
         self.meta(key.to_owned(), reply.content_length, reply.e_tag.as_deref(), reply.last_modified)
     }
 
-    /// The reply to one request for a range that is not empty, with the object's meta data for that range.
-    async fn fetch_range(&self, key: &str, range: &Range<u64>) -> Result<(Meta, ByteStream), StoreError> {
-        let asked = self
-            .client
-            .get_object()
-            .bucket(&self.options.bucket)
-            .key(self.full_key(key))
-            .range(format!("bytes={}-{}", range.start, range.end - 1))
-            .set_expected_bucket_owner(self.owner())
-            .customize()
-            // S3 keeps no checksum of a range, so asking for one only costs.
-            .config_override(Builder::new().response_checksum_validation(ResponseChecksumValidation::WhenRequired))
-            .send()
-            .await;
-        let mut reply = asked.map_err(|error| match refusal::status(&error) {
-            Some(416) => StoreError::corrupt(key, self.location(), refusal::cause(error)),
-            _ => refusal::explain(error, key, self.location()),
-        })?;
-        let body = std::mem::take(&mut reply.body);
-        let (first, last, size) = reply.content_range.as_deref().and_then(content_range).ok_or_else(|| {
-            StoreError::unavailable(key, self.location(), "the reply does not say which range of the object it is")
-        })?;
-        if range.end > size {
-            return Err(parts::too_short(range, size, key, &self.location()));
-        }
-        if first != range.start || last.checked_add(1) != Some(range.end) {
-            let why = format!("bytes {first} to {last} came, asked for were {} to {}", range.start, range.end - 1);
-            return Err(StoreError::unavailable(key, self.location(), why));
-        }
-        let meta = self.meta_of_read(key, &reply)?;
-        Ok((Meta { size: range.end - range.start, ..meta }, body))
-    }
-
     /// What a HEAD's 404 means: it has no body that would tell whether the object is missing or the bucket.
     async fn missing(&self, key: &str, cause: Cause) -> StoreError {
         let asked =
@@ -317,13 +287,6 @@ impl S3Store {
             Err(error) => refusal::explain(error, key, self.location()),
         }
     }
-}
-
-/// `bytes 0-9/100`: first, last, and the object's size.
-fn content_range(text: &str) -> Option<(u64, u64, u64)> {
-    let (range, size) = text.strip_prefix("bytes ")?.split_once('/')?;
-    let (first, last) = range.split_once('-')?;
-    Some((first.parse().ok()?, last.parse().ok()?, size.parse().ok()?))
 }
 
 /// Servers other than AWS rarely have a DNS name for every bucket.
@@ -355,24 +318,11 @@ impl Store for S3Store {
     }
 
     async fn read_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
-        check_key(key, &self.location())?;
-        parts::check_range(&range, key, &self.location())?;
-        if range.is_empty() {
-            // HTTP has no empty range.
-            let size = self.head(key).await?.size;
-            let fits = range.end <= size;
-            return fits.then(Bytes::new).ok_or_else(|| parts::too_short(&range, size, key, &self.location()));
-        }
-        let mut repeats = 0;
-        loop {
-            let (meta, body) = self.fetch_range(key, &range).await?;
-            match body::whole(body, &meta, &self.location()).await {
-                Ok(body) => return Ok(body),
-                Err(error) if repeats == REPEATS => return Err(error),
-                Err(_) => self.pause(repeats).await,
-            }
-            repeats += 1;
-        }
+        range::whole(self, key, range).await
+    }
+
+    fn stream_range(&self, key: &str, range: Range<u64>) -> Pieces<'_> {
+        range::pieces(self, key, range)
     }
 
     async fn head(&self, key: &str) -> Result<Meta, StoreError> {

@@ -28,12 +28,16 @@ async fn a_range_past_the_end_is_corrupt() {
 }
 
 #[tokio::test]
-async fn a_range_that_breaks_off_is_read_again() {
+async fn a_range_that_breaks_off_is_gone_on_with() {
     let cut = || range("34", "bytes 3-6/10").promising(4);
-    let (_server, store) = scripted([cut(), Reply::error(503, "SlowDown"), cut(), range("3456", "bytes 3-6/10")]).await;
-    assert_eq!(store.read_range("a", 3..7).await.expect("the third"), "3456");
+    let rest = [range("5", "bytes 5-6/10").promising(2), range("6", "bytes 6-6/10")];
+    let (server, store) = scripted([cut(), Reply::error(503, "SlowDown")].into_iter().chain(rest)).await;
+    assert_eq!(store.read_range("a", 3..7).await.expect("in three parts"), "3456");
+    let asked: Vec<_> = server.requests().iter().map(|request| request.header("range").to_owned()).collect();
+    assert_eq!(asked, ["bytes=3-6", "bytes=5-6", "bytes=5-6", "bytes=6-6"]);
 
-    let (server, store) = scripted(vec![cut(); 1 + REPEATS]).await;
+    let nothing = || range("", "bytes 3-6/10").promising(4);
+    let (server, store) = scripted(vec![nothing(); 1 + REPEATS]).await;
     let error = store.read_range("a", 3..7).await.expect_err("never whole");
     assert!(error.is_temporary(), "{error:?}");
     assert_eq!(server.requests().len(), 1 + REPEATS);

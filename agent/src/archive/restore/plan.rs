@@ -20,9 +20,7 @@ use super::on_disk::OnDisk;
 use super::write::{self, Target};
 use super::{Request, RestoreError};
 
-/// Bytes of one request.
-pub(super) const LARGEST_FETCH: u64 = 16 << 20;
-/// What is planned together: chunks in the same frame but far apart in the walk are fetched twice.
+/// What is planned together, and so the most that one request brings: chunks in the same frame but far apart in the walk are fetched twice.
 const WINDOW: u64 = 64 << 20;
 /// Chunks planned together, for folders of small files.
 const WINDOW_CHUNKS: u64 = 16 << 10;
@@ -201,7 +199,7 @@ impl Planner {
     fn flush(&mut self) -> bool {
         (self.bytes, self.chunks) = (0, 0);
         let window = std::mem::take(&mut self.window);
-        let steps = plan::steps(&window, LARGEST_FETCH);
+        let steps = plan::steps(&window, WINDOW);
         steps.into_iter().all(|step| self.out.blocking_send(step).is_ok())
     }
 }

@@ -1,7 +1,7 @@
 //! What is written below the staging folder.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -81,13 +81,11 @@ impl Target {
     }
 
     /// Writes a piece that was planned. After the last one the file is finished.
-    fn place<'a>(&self, slices: impl Iterator<Item = &'a [u8]>, mut offset: u64) -> io::Result<()> {
+    fn place<'a>(&self, slices: impl Iterator<Item = &'a [u8]>, offset: u64) -> io::Result<()> {
         let file = self.open()?;
         let writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        for slice in slices {
-            file.write_all_at(slice, offset).map_err(|e| named(&self.full, &e))?;
-            offset += slice.len() as u64;
-        }
+        write_all(&file, &mut slices.map(IoSlice::new).collect::<Vec<_>>(), offset)
+            .map_err(|e| named(&self.full, &e))?;
         drop(writing);
         if self.is_last() { self.finish(&file) } else { Ok(()) }
     }
@@ -119,6 +117,22 @@ impl Target {
         };
         finish().map_err(|e: io::Error| named(&self.full, &e))
     }
+}
+
+/// Writes one slice after the other, in as few calls as it takes: where one ends within a page, that page is touched once.
+fn write_all(file: &File, mut slices: &mut [IoSlice<'_>], mut offset: u64) -> io::Result<()> {
+    while !slices.is_empty() {
+        match rustix::io::pwritev(file, slices, offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                IoSlice::advance_slices(&mut slices, written);
+                offset += written as u64;
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(())
 }
 
 /// Decompresses the frames of a fetched range, checks and writes every piece. What arrived damaged may stand right in the store, so

@@ -11,39 +11,20 @@ use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
-use crate::blocks::Blocks;
 use crate::store::{Meta, Reader, StoreError};
 
-/// Bodies of this size and more are received into memory that is used again; whoever got a smaller one may keep it for long.
-const LARGE: u64 = 1 << 20;
 /// What a server announces beyond this is not believed before it comes.
 const LARGEST: u64 = 64 << 20;
-static BODIES: Blocks = Blocks::new();
 
 /// The whole body.
 pub(super) async fn whole(body: ByteStream, meta: &Meta, location: &str) -> Result<Bytes, StoreError> {
-    let body = stream(body, meta.clone(), location.to_owned());
-    let received = if (LARGE..=LARGEST).contains(&meta.size) {
-        block(body, meta.size).await
-    } else {
-        grown(body, meta.size).await
-    };
-    received.map_err(|error| StoreError::from_read(error, &meta.key, location))
-}
-
-async fn grown(mut body: Reader, size: u64) -> io::Result<Bytes> {
+    let mut body = stream(body, meta.clone(), location.to_owned());
     // Growing step by step would copy megabytes again and again.
-    let mut bytes = Vec::with_capacity(usize::try_from(size.min(LARGEST)).unwrap_or_default());
-    body.read_to_end(&mut bytes).await?;
-    Ok(bytes.into())
-}
-
-async fn block(mut body: Reader, size: u64) -> io::Result<Bytes> {
-    let mut block = BODIES.lend(usize::try_from(size).map_err(io::Error::other)?)?;
-    body.read_exact(block.as_mut()).await?;
-    // The checksum is compared at the end, and what is more than was announced is found there.
-    tokio::io::copy(&mut body, &mut tokio::io::sink()).await?;
-    Ok(Bytes::from_owner(block))
+    let mut bytes = Vec::with_capacity(usize::try_from(meta.size.min(LARGEST)).unwrap_or_default());
+    match body.read_to_end(&mut bytes).await {
+        Ok(_) => Ok(bytes.into()),
+        Err(error) => Err(StoreError::from_read(error, &meta.key, location)),
+    }
 }
 
 /// The body as it comes. Its errors carry a [`StoreError`].
