@@ -15,7 +15,7 @@ use perennial::archive::create::{Archived, Request, archive};
 use perennial::archive::source::Source;
 use perennial_shared::archive::frame::Compression;
 use perennial_shared::id::{BackupId, Generation};
-use perennial_shared::manifest::{Archive, BackupKind, Manifest, example};
+use perennial_shared::manifest::{BackupKind, Manifest, example};
 use perennial_shared::repository::Repository;
 use perennial_shared::resolve::resolve;
 use perennial_shared::settings::Engine;
@@ -135,21 +135,7 @@ fn request(store: &Arc<dyn Store>, id: &BackupId, folder: &Path, parent: Option<
 }
 
 fn manifest(id: &BackupId, archived: Archived, parent: Option<&Manifest>) -> Manifest {
-    let chain = parent.and_then(|p| p.archive.as_ref());
-    let archive = Archive {
-        base: chain.map_or_else(|| id.clone(), |c| c.base.clone()),
-        position: chain.map_or(0, |c| c.position + 1),
-        because: String::new(),
-        files: archived.files,
-        data_bytes: archived.data_bytes,
-        exact: true,
-        disk_bytes: Some(archived.disk_bytes),
-        read_bytes: archived.read_bytes,
-        new_bytes: archived.new_bytes,
-        index: archived.root,
-        objects: archived.table,
-        key_id: None,
-    };
+    let archive = archived.described(id, parent.and_then(|p| p.archive.as_ref()), "");
     Manifest {
         kind: if parent.is_some() { BackupKind::Incremental } else { BackupKind::Base },
         parent: parent.map(|p| p.backup_id.clone()),

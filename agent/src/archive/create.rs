@@ -107,6 +107,26 @@ pub struct Archived {
     pub findings: Vec<String>,
 }
 
+impl Archived {
+    /// What its manifest says of it, but for the key that encrypts it.
+    pub fn described(&self, id: &BackupId, parent: Option<&Archive>, because: &str) -> Archive {
+        Archive {
+            base: parent.map_or(id, |p| &p.base).clone(),
+            position: parent.map_or(0, |p| p.position + 1),
+            because: because.to_owned(),
+            files: self.files,
+            data_bytes: self.data_bytes,
+            exact: true,
+            disk_bytes: Some(self.disk_bytes),
+            read_bytes: self.read_bytes,
+            new_bytes: self.new_bytes,
+            index: self.root.clone(),
+            objects: self.table.clone(),
+            key_id: None,
+        }
+    }
+}
+
 /// Archives a folder.
 pub async fn archive(request: Request) -> Result<Archived, ArchiveError> {
     let handle = Handle::current();
@@ -152,8 +172,9 @@ pub async fn archive(request: Request) -> Result<Archived, ArchiveError> {
     findings.extend(framed.findings);
     let Written { root, index, data } = written;
     let algorithm = request.compression.algorithm;
-    let of = |compression| move |stored| (stored, compression);
-    for (stored, compression) in index.into_iter().map(of(Algorithm::None)).chain(data.into_iter().map(of(algorithm))) {
+    let of_pages = index.into_iter().map(|stored| (stored, Algorithm::None));
+    let of_frames = data.into_iter().map(|stored| (stored, algorithm));
+    for (stored, compression) in of_pages.chain(of_frames) {
         resumed_bytes += stored.resumed;
         let (own, entry) = entries(&request.id, stored, compression);
         table.push(own);

@@ -14,7 +14,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use perennial_shared::encryption::{DataKey, keyring};
 use perennial_shared::id::{BackupId, Generation};
-use perennial_shared::manifest::{self, Archive, ArchiveObject, BackupKind, Manifest, Reason};
+use perennial_shared::manifest::{self, ArchiveObject, BackupKind, Manifest, Reason};
 use perennial_shared::pointer::PointerState;
 use perennial_shared::repository::Repository;
 use perennial_shared::store::StoreError;
@@ -371,20 +371,7 @@ impl Work<'_> {
             Decision::Increment(why) => (BackupKind::Incremental, why),
         };
         let chain = parent.as_ref().and_then(|p| p.archive.as_ref());
-        let archive = Archive {
-            base: chain.map_or_else(|| backup_id.clone(), |c| c.base.clone()),
-            position: chain.map_or(0, |c| c.position + 1),
-            because: because.clone(),
-            files: archived.files,
-            data_bytes: archived.data_bytes,
-            exact: true,
-            disk_bytes: Some(archived.disk_bytes),
-            read_bytes: archived.read_bytes,
-            new_bytes: archived.new_bytes,
-            index: archived.root,
-            objects: archived.table,
-            key_id: None,
-        };
+        let archive = archived.described(&backup_id, chain, because);
         let described = describe(self.context, self.wish, backup_id, generation, took, archived.objects);
         Manifest { kind, parent: parent.map(|p| p.backup_id), archive: Some(archive), ..described }
     }

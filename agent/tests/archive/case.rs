@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use jiff::Timestamp;
-use perennial::archive::create::{ArchiveError, Archived, Request, archive};
+use perennial::archive::create::{ArchiveError, Request, archive};
 use perennial::archive::restore::{self, Counters, RestoreError};
 use perennial::archive::source::Source;
 use perennial_shared::archive::frame::Compression;
@@ -107,7 +107,7 @@ impl Case {
             passed: Arc::new(AtomicU64::new(0)),
         };
         let archived = archive(request).await?;
-        Ok((described(&archived, id, parent), archived.findings))
+        Ok((archived.described(&id, parent, ""), archived.findings))
     }
 
     pub(crate) async fn restore(
@@ -133,24 +133,6 @@ impl Case {
     /// What a backup's index points to.
     pub(crate) fn objects(&self, backup: &Archive) -> Objects {
         Objects::new(Arc::clone(&self.store), backup, self.key.clone())
-    }
-}
-
-/// What a manifest says of it.
-fn described(archived: &Archived, id: BackupId, parent: Option<&Archive>) -> Archive {
-    Archive {
-        base: parent.map_or(id, |p| p.base.clone()),
-        position: parent.map_or(0, |p| p.position + 1),
-        because: String::new(),
-        files: archived.files,
-        data_bytes: archived.data_bytes,
-        exact: true,
-        disk_bytes: Some(archived.disk_bytes),
-        read_bytes: archived.read_bytes,
-        new_bytes: archived.new_bytes,
-        index: archived.root.clone(),
-        objects: archived.table.clone(),
-        key_id: None,
     }
 }
 
