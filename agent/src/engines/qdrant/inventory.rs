@@ -113,6 +113,7 @@ pub(super) async fn count_of(client: &Client, name: &str) -> Result<Option<u64>,
 /// Up to `each` samples of a collection, spread over its ids where these are spread.
 pub(super) async fn samples(client: &Client, name: &str, each: usize) -> Result<Vec<Sample>, EngineError> {
     let count = count_of(client, name).await?.unwrap_or(0);
+    let settings: Option<Value> = client.find(Request::get(&["collections", name])).await?;
     let mut samples: Vec<Sample> = vec![];
     let mut first = None;
     for round in 0..each {
@@ -126,10 +127,26 @@ pub(super) async fn samples(client: &Client, name: &str, each: usize) -> Result<
         let vector = searched(&point).and_then(|(name, _)| name);
         let mut answer = asked(client, name, &point, vector.as_deref(), LIMIT).await?;
         let digest = answer.digest.take();
-        let ids = answer.neighbours(&id);
+        let mut ids = answer.neighbours(&id);
+        if !settings.as_ref().is_some_and(|s| is_nearest_to_itself(s, vector.as_deref())) {
+            ids.retain(|neighbour| *neighbour != id);
+        }
         samples.push(Sample { tenant: None, vector, near_object: id, limit: LIMIT, ids, digest });
     }
     Ok(samples)
+}
+
+/// Whether nothing is nearer to a vector than itself. By dot product, of sparse and of multiple vectors anything may be: what is written
+/// while a snapshot is made then moves a point out of its own neighbours and in again.
+fn is_nearest_to_itself(settings: &Value, using: Option<&str>) -> bool {
+    let vectors = &settings["config"]["params"]["vectors"];
+    let vector = match using {
+        Some(name) => &vectors[name],
+        None if vectors["distance"].is_string() => vectors,
+        None => &vectors[""],
+    };
+    let is_a_distance = matches!(vector["distance"].as_str(), Some("Cosine" | "Euclid" | "Manhattan"));
+    is_a_distance && vector["multivector_config"].is_null()
 }
 
 /// The first point whose id is not below `id`.
@@ -272,6 +289,23 @@ mod tests {
             assert_ne!(digest(&one), digest(&point(other)), "{other}");
         }
         assert_eq!(digest(&point(r#"{"id":1,"payload":{}}"#)), digest(&point(r#"{"id":1}"#)));
+    }
+
+    #[test]
+    fn only_by_a_distance_a_vector_is_nearest_to_itself() {
+        let params = json!({"vectors": {
+            "": {"distance": "Euclid"}, "a": {"distance": "Cosine"}, "b": {"distance": "Dot"},
+            "c": {"distance": "Cosine", "multivector_config": {"comparator": "max_sim"}},
+        }, "sparse_vectors": {"d": {}}});
+        let settings = json!({"config": {"params": params}});
+        let found: Vec<_> =
+            ["a", "b", "c", "d"].into_iter().filter(|name| is_nearest_to_itself(&settings, Some(name))).collect();
+        assert_eq!(found, ["a"]);
+        assert!(is_nearest_to_itself(&settings, None));
+        for (distance, expected) in [("Manhattan", true), ("Dot", false)] {
+            let one = json!({"config": {"params": {"vectors": {"size": 4, "distance": distance}}}});
+            assert_eq!(is_nearest_to_itself(&one, None), expected, "{distance}");
+        }
     }
 
     #[test]

@@ -219,6 +219,10 @@ pub(super) async fn samples(client: &Client, name: &str, each: usize) -> Result<
                 Err(EngineError::Unexpected { why, .. }) if why.contains("has no vector") => continue,
                 Err(e) => return Err(e),
             }
+            // By dot product others may be nearer, and sooner or later are where somebody writes.
+            if !class.find_themselves().contains(&sample.vector) {
+                sample.ids.retain(|id| *id != sample.near_object);
+            }
             samples.push(sample);
         }
     }
