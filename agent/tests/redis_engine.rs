@@ -151,7 +151,9 @@ async fn a_server_that_loads_is_not_ready() {
 
 #[tokio::test]
 async fn a_node_of_a_cluster_is_refused() {
-    let server = RedisServer::start("appendonly no\ncluster-enabled yes").await;
+    // Its second port would be the first and 10,000, which may be somebody's.
+    let [bus] = support::free_ports();
+    let server = RedisServer::start(&format!("appendonly no\ncluster-enabled yes\ncluster-port {bus}")).await;
     let error = server.engine(Method::Rdb).identity().await.expect_err("a cluster");
     assert!(matches!(&error, EngineError::Unsupported(why) if why.contains("cluster")), "{error}");
 }

@@ -50,7 +50,7 @@ impl RedisServer {
 
     /// Waits until it is ready.
     pub async fn wait(&self) {
-        let ready = self.engine(Method::Both).wait_until_ready(Duration::from_secs(30)).await;
+        let ready = self.engine(Method::Both).wait_until_ready(Duration::from_mins(2)).await;
         ready.unwrap_or_else(|e| panic!("{e}\n{}", self.log()));
     }
 
