@@ -29,7 +29,7 @@ from .wanted import wishes
 from .work import SERVER
 
 SYSTEMS: tuple[type[System], ...] = (Perennial, S5cmd, Pipe, Restic, Rclone, SeedsScript)
-FULL, QUICK = (512, 5), (128, 3)  # MiB, rounds
+FULL, QUICK = (512, 7), (128, 3)  # MiB, rounds
 
 
 def main() -> int:

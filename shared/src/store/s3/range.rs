@@ -98,6 +98,7 @@ impl Receiving<'_> {
 
 /// The body of the reply to one request for a range that is not empty.
 async fn ask(store: &S3Store, key: &str, range: &Range<u64>) -> Result<ByteStream, StoreError> {
+    check_key(key, &store.location())?;
     let asked = store
         .client
         .get_object()
