@@ -12,13 +12,14 @@ import http.client
 import re
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
 from .account import ACCOUNT
 from .patching import caller_of
 from .s3_faults import MESSAGES, S3Fault
+from .web import Server
 
 HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "proxy-connection"}
 CHUNK = 1 << 18
@@ -84,8 +85,7 @@ def subresource(query: dict[str, list[str]]) -> str:
 class S3Proxy:
     def __init__(self, cloud) -> None:
         self.cloud, self.notifying = cloud, set()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (ProxyHandler,), {"proxy": self}))
-        self._server.daemon_threads = True
+        self._server = Server(type("Handler", (ProxyHandler,), {"proxy": self}))
         self.port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, args=(0.05,), name="local-cloud-s3", daemon=True).start()
 

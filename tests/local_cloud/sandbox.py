@@ -10,8 +10,10 @@ import threading
 import time
 import uuid
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+
+from .web import Server
 
 API = "/2018-06-01/runtime/"
 
@@ -39,8 +41,7 @@ class Sandbox:
         self.program, self.environment, self.log = program, environment, log
         self.process: subprocess.Popen | None = None
         self.inbox, self.replies = queue.Queue(), queue.Queue()
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (RuntimeApi,), {"sandbox": self}))
-        self.server.daemon_threads = True
+        self.server = Server(type("Handler", (RuntimeApi,), {"sandbox": self}))
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
 
     def invoke(self, invocation: Invocation, arn: str, timeout: float) -> None:
