@@ -110,12 +110,13 @@ pub async fn stage(request: &Request) -> Result<(), RestoreError> {
 
 /// Does what is planned, several steps at a time; each in a task of its own, for receiving is a core's work, too.
 async fn bring_all(request: &Request, mut work: mpsc::Receiver<Work>) -> Result<(), RestoreError> {
+    let at_once = fetches();
     // Shares that are received or written: this bounds the memory.
-    let room = Arc::new(Semaphore::new(fetches() + cores()));
+    let room = Arc::new(Semaphore::new(at_once + cores()));
     let mut bringing = JoinSet::new();
     while let Some(step) = work.recv().await {
         bringing.spawn(bring(request.objects.clone(), Arc::clone(&request.progress), Arc::clone(&room), step));
-        if bringing.len() == fetches()
+        if bringing.len() == at_once
             && let Some(done) = bringing.join_next().await
         {
             joined(done)?;

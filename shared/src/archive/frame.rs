@@ -151,16 +151,23 @@ impl Decompressor {
         if let Some(content) = as_it_is.filter(|c| c.size() <= LARGEST) {
             return Ok(content);
         }
-        match algorithm {
-            Algorithm::Zstd => self.unzstd(frame, plain, ForceIgnoreChecksum(true))?,
-            _ => self.decompress(algorithm, frame, plain)?,
-        }
+        self.expand(algorithm, frame, plain, ForceIgnoreChecksum(true))?;
         Ok(Content::whole(plain))
     }
 
     /// Decompresses one frame into memory that is used again; what it held before is gone. What would become larger than any frame
     /// is refused before it does.
     pub fn decompress(&mut self, algorithm: Algorithm, frame: &[u8], plain: &mut Vec<u8>) -> std::io::Result<()> {
+        self.expand(algorithm, frame, plain, ForceIgnoreChecksum(false))
+    }
+
+    fn expand(
+        &mut self,
+        algorithm: Algorithm,
+        frame: &[u8],
+        plain: &mut Vec<u8>,
+        checksum: DParameter,
+    ) -> std::io::Result<()> {
         plain.clear();
         match algorithm {
             Algorithm::None if frame.len() > LARGEST => Err(too_large()),
@@ -173,18 +180,15 @@ impl Decompressor {
                 flate2::read::GzDecoder::new(frame).take(LARGEST as u64 + 1).read_to_end(plain)?;
                 if plain.len() > LARGEST { Err(too_large()) } else { Ok(()) }
             }
-            Algorithm::Zstd => self.unzstd(frame, plain, ForceIgnoreChecksum(false)),
+            Algorithm::Zstd => {
+                let claimed = zstd::zstd_safe::get_frame_content_size(frame).ok().flatten();
+                let size = claimed.and_then(|size| usize::try_from(size).ok()).filter(|size| *size <= LARGEST);
+                plain.reserve(size.ok_or_else(too_large)?);
+                let zstd = self.zstd.as_mut().ok_or(std::io::ErrorKind::OutOfMemory)?;
+                zstd.set_parameter(checksum)?;
+                zstd.decompress_to_buffer(frame, plain).map(|_| ())
+            }
         }
-    }
-
-    fn unzstd(&mut self, frame: &[u8], plain: &mut Vec<u8>, checksum: DParameter) -> std::io::Result<()> {
-        plain.clear();
-        let claimed = zstd::zstd_safe::get_frame_content_size(frame).ok().flatten();
-        let size = claimed.and_then(|size| usize::try_from(size).ok()).filter(|size| *size <= LARGEST);
-        plain.reserve(size.ok_or_else(too_large)?);
-        let zstd = self.zstd.as_mut().ok_or(std::io::ErrorKind::OutOfMemory)?;
-        zstd.set_parameter(checksum)?;
-        zstd.decompress_to_buffer(frame, plain).map(|_| ())
     }
 }
 
