@@ -1,7 +1,8 @@
 //! A range of an object, taken piece by piece as it arrives.
 //!
 //! What is taken is still in the processor's cache when it is worked on, and a request may be as large as saves requests, while no more
-//! of it is held than what is being worked on.
+//! of it is held than what is being worked on. It stands where the connection put it: whoever lets it go before taking the next has
+//! the connection write to the same memory again.
 //!
 //! Fails: [`ReadError`]. What ends too early, or is said to be damaged or gone, is asked for once more from there on.
 
@@ -9,11 +10,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 
 use super::objects::{Objects, ReadError};
-use crate::blocks::Blocks;
-use crate::store::{Pieces, StoreError};
-
-/// What is taken stands in memory that is used again.
-static TAKEN: Blocks = Blocks::new();
+use crate::store::Pieces;
 
 /// A range on its way.
 pub struct Arriving<'a> {
@@ -35,25 +32,19 @@ impl<'a> Arriving<'a> {
         Self { objects, object, at, end, pieces, held: Bytes::new(), asked_again: false }
     }
 
-    /// The `length` bytes at `offset`, which is not before what was taken last; what is between is let go by.
-    pub async fn take(&mut self, offset: u64, length: u64) -> Result<Bytes, ReadError> {
+    /// The `length` bytes at `offset`, which is not before what was taken last, in pieces as they came; what is between is let go by.
+    pub async fn take(&mut self, offset: u64, length: u64) -> Result<Vec<Bytes>, ReadError> {
         while self.at < offset {
-            let skipped = self.some(offset - self.at).await?.len();
-            self.took(skipped);
+            self.some(offset - self.at).await?;
         }
-        let length = usize::try_from(length).unwrap_or(usize::MAX);
-        let mut block = TAKEN.lend(length).map_err(|e| self.local(e))?;
-        let mut filled = 0;
-        while filled < length {
-            let some = self.some((length - filled) as u64).await?;
-            block.as_mut()[filled..filled + some.len()].copy_from_slice(&some);
-            filled += some.len();
-            self.took(some.len());
+        let (end, mut taken) = (self.at + length, vec![]);
+        while self.at < end {
+            taken.push(self.some(end - self.at).await?);
         }
-        Ok(Bytes::from_owner(block))
+        Ok(taken)
     }
 
-    /// Bytes that come next: one at least, `most` at most.
+    /// Takes what comes next: one byte at least, `most` at most.
     async fn some(&mut self, most: u64) -> Result<Bytes, ReadError> {
         while self.held.is_empty() {
             let ended = || ReadError::Damaged {
@@ -70,15 +61,8 @@ impl<'a> Arriving<'a> {
             }
         }
         let most = usize::try_from(most).unwrap_or(usize::MAX);
-        Ok(self.held.slice(..self.held.len().min(most)))
-    }
-
-    fn took(&mut self, bytes: usize) {
-        self.at += bytes as u64;
-        self.held = self.held.split_off(bytes);
-    }
-
-    fn local(&self, error: std::io::Error) -> ReadError {
-        StoreError::unavailable(&self.objects.key(self.object), "this machine", error).into()
+        let some = self.held.split_to(self.held.len().min(most));
+        self.at += some.len() as u64;
+        Ok(some)
     }
 }

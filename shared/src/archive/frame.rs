@@ -5,6 +5,7 @@
 //! section 2.2).
 
 mod content;
+mod cursor;
 mod raw;
 
 pub use content::Content;
@@ -12,6 +13,7 @@ pub use content::Content;
 use std::io::{Read, Write};
 use std::sync::{Mutex, PoisonError};
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use zstd::zstd_safe::DParameter::{self, ForceIgnoreChecksum};
 
@@ -113,6 +115,8 @@ impl Compressor {
 
 /// What frames are decompressed into.
 pub static PLAIN: Buffers = Buffers::new();
+/// Where frames that came in pieces are put together.
+static WHOLE: Buffers = Buffers::new();
 
 /// One thread's means of decompressing. Its hundreds of kilobytes of tables are used again after it was dropped.
 pub struct Decompressor {
@@ -135,23 +139,36 @@ impl Decompressor {
         Ok(Self { zstd: Some(idle.map_or_else(zstd::bulk::Decompressor::new, Ok)?) })
     }
 
-    /// One frame's content, decompressed into `plain` where it does not stand in the frame as it is. For somebody who knows what it
-    /// should be: a checksum of the frame's own is not looked at.
+    /// The content of one frame, which is in pieces as it arrived; decompressed into `plain` where it does not stand in the frame as it
+    /// is. For somebody who knows what it should be: a checksum of the frame's own is not looked at.
     pub fn content<'a>(
         &mut self,
         algorithm: Algorithm,
-        frame: &'a [u8],
+        frame: &'a [Bytes],
         plain: &'a mut Vec<u8>,
     ) -> std::io::Result<Content<'a>> {
         let as_it_is = match algorithm {
-            Algorithm::None => Some(Content::whole(frame)),
+            Algorithm::None => {
+                let mut content = Content::default();
+                content.extend(frame.iter().map(|piece| &piece[..]));
+                Some(content)
+            }
             Algorithm::Zstd => raw::content(frame),
             Algorithm::Gzip => None,
         };
         if let Some(content) = as_it_is.filter(|c| c.size() <= LARGEST) {
             return Ok(content);
         }
-        self.expand(algorithm, frame, plain, ForceIgnoreChecksum(true))?;
+        let unchecked = ForceIgnoreChecksum(true);
+        if let [whole] = frame {
+            self.expand(algorithm, whole, plain, unchecked)?;
+        } else {
+            let mut whole = WHOLE.lend();
+            for piece in frame {
+                whole.extend_from_slice(piece);
+            }
+            self.expand(algorithm, &whole, plain, unchecked)?;
+        }
         Ok(Content::whole(plain))
     }
 
@@ -214,7 +231,9 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
-        fn what_was_compressed_comes_back(plain in prop::collection::vec(any::<u8>(), 0..80_000), repeat in 1_usize..20) {
+        fn what_was_compressed_comes_back(
+            plain in prop::collection::vec(any::<u8>(), 0..80_000), repeat in 1_usize..20, piece in 1_usize..100_000,
+        ) {
             let plain = plain.repeat(repeat);
             for compression in all() {
                 let frame = Compressor::new(compression).expect("made").compress(plain.clone()).expect("compressed");
@@ -222,13 +241,16 @@ mod tests {
                 let mut decompressor = Decompressor::new().expect("made");
                 decompressor.decompress(compression.algorithm, &frame, &mut back).expect("decompressed");
                 prop_assert!(back == plain);
-                let content = decompressor.content(compression.algorithm, &frame, &mut back).expect("a frame");
+                let pieces = raw::in_pieces(&frame, piece);
+                let content = decompressor.content(compression.algorithm, &pieces, &mut back).expect("a frame");
                 prop_assert!(content.slices(0, content.size()).collect::<Vec<_>>().concat() == plain);
             }
         }
 
         #[test]
-        fn hostile_frames_end(bytes in prop::collection::vec(any::<u8>(), 0..4000), kept in 0..40_usize) {
+        fn hostile_frames_end(
+            bytes in prop::collection::vec(any::<u8>(), 0..4000), kept in 0..40_usize, piece in 1..5000_usize,
+        ) {
             // As they come, and behind a beginning that is right.
             let raw = raw::frame(&[7; 100]);
             let zstd = zstd::bulk::compress(&[7; 100], 1).expect("compressed");
@@ -237,7 +259,8 @@ mod tests {
                 for algorithm in [Algorithm::Zstd, Algorithm::Gzip, Algorithm::None] {
                     let (mut decompressor, mut plain) = (Decompressor::new().expect("made"), vec![]);
                     let _ = decompressor.decompress(algorithm, &frame, &mut plain);
-                    if let Ok(content) = decompressor.content(algorithm, &frame, &mut plain) {
+                    let pieces = raw::in_pieces(&frame, piece);
+                    if let Ok(content) = decompressor.content(algorithm, &pieces, &mut plain) {
                         let slices = content.slices(0, content.size());
                         prop_assert_eq!(slices.map(<[u8]>::len).sum::<usize>(), content.size());
                     }

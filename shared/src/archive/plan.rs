@@ -59,27 +59,16 @@ pub fn steps<F: Clone>(wanted: &[Wanted<F>], largest: u64) -> Vec<Step<F>> {
             by_frame.entry(frame).or_default().push(piece);
         }
     }
-    together(by_frame, largest)
-}
-
-/// Frames that are near each other, together.
-fn together<F>(mut frames: BTreeMap<FrameRef, Vec<Piece<F>>>, largest: u64) -> Vec<Step<F>> {
-    let places: Vec<FrameRef> = frames.keys().copied().collect();
+    // Frames that are near each other, together.
+    let places: Vec<FrameRef> = by_frame.keys().copied().collect();
     fetches(&places, largest)
         .into_iter()
         .map(|fetch| {
-            let of = |n: &usize| (places[*n], frames.remove(&places[*n]).unwrap_or_default());
+            let of = |n: &usize| (places[*n], by_frame.remove(&places[*n]).unwrap_or_default());
             let frames = fetch.parts.iter().map(of).collect();
             Step { fetch, frames }
         })
         .collect()
-}
-
-impl<F> Step<F> {
-    /// The same in the same order, by parts of `largest` bytes, but for a frame that is larger.
-    pub fn split(self, largest: u64) -> Vec<Self> {
-        together(self.frames.into_iter().collect(), largest)
-    }
 }
 
 impl<F> Wanted<F> {

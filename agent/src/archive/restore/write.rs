@@ -14,12 +14,13 @@ use perennial_shared::archive::frame::{Decompressor, PLAIN};
 use perennial_shared::archive::objects::{Objects, ReadError};
 use perennial_shared::archive::plan::Piece;
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
-use tokio::runtime::Handle;
 
+use super::RestoreError;
 use super::on_disk::OnDisk;
-use super::plan::Work;
-use super::{Counters, RestoreError};
 use crate::archive::walk::named;
+
+/// Slices that the system takes in one call (`UIO_MAXIOV` of Linux).
+const SLICES: usize = 1024;
 
 /// A file that is being brought back.
 #[derive(Debug)]
@@ -122,7 +123,7 @@ impl Target {
 /// Writes one slice after the other, in as few calls as it takes: where one ends within a page, that page is touched once.
 fn write_all(file: &File, mut slices: &mut [IoSlice<'_>], mut offset: u64) -> io::Result<()> {
     while !slices.is_empty() {
-        match rustix::io::pwritev(file, slices, offset) {
+        match rustix::io::pwritev(file, &slices[..slices.len().min(SLICES)], offset) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => {
                 IoSlice::advance_slices(&mut slices, written);
@@ -135,45 +136,36 @@ fn write_all(file: &File, mut slices: &mut [IoSlice<'_>], mut offset: u64) -> io
     Ok(())
 }
 
-/// Decompresses the frames of a fetched range, checks and writes every piece. What arrived damaged may stand right in the store, so
-/// it is fetched once more before it is called damage.
-pub(super) fn frames(
+/// Decompresses a frame that has arrived, checks and writes its pieces. What arrived damaged may stand right in the store, so it is
+/// fetched once more before it is called damage.
+pub(super) async fn frame(
     objects: &Objects,
-    handle: &Handle,
-    bytes: &Bytes,
-    work: Work,
-    progress: &Counters,
+    frame: FrameRef,
+    stored: Vec<Bytes>,
+    pieces: &[Piece<Arc<Target>>],
 ) -> Result<(), RestoreError> {
-    let mut decompressor = Decompressor::new()?;
-    for (frame, pieces) in work.frames {
-        let begin = usize::try_from(frame.offset - work.fetch.offset).unwrap_or(usize::MAX);
-        let mut place = |stored: Bytes| place_all(objects, frame, &stored, &pieces, &mut decompressor);
-        match place(bytes.slice(begin..begin + frame.length as usize)) {
-            Err(RestoreError::Read(e)) if e.is_damage() => {
-                place(handle.block_on(objects.range(frame.object, frame.offset, u64::from(frame.length)))?)
-            }
-            placed => placed,
-        }?;
-        let placed: u64 = pieces.iter().map(|piece| u64::from(piece.length)).sum();
-        progress.placed.fetch_add(placed, Ordering::Relaxed);
+    match place_all(objects, frame, stored, pieces) {
+        Err(RestoreError::Read(e)) if e.is_damage() => {
+            let again = objects.range(frame.object, frame.offset, u64::from(frame.length)).await?;
+            place_all(objects, frame, vec![again], pieces)
+        }
+        placed => placed,
     }
-    Ok(())
 }
 
 /// Writes the pieces of one frame: all of them, or none where one is damaged.
 fn place_all(
     objects: &Objects,
     frame: FrameRef,
-    stored: &Bytes,
+    stored: Vec<Bytes>,
     pieces: &[Piece<Arc<Target>>],
-    decompressor: &mut Decompressor,
 ) -> Result<(), RestoreError> {
     let damaged = |why: String| ReadError::Damaged {
         key: objects.key(frame.object),
         why: format!("the frame at {}: {why}", frame.offset),
     };
-    let opened = objects.open(frame.object, frame.offset, stored.clone())?;
-    let mut plain = PLAIN.lend();
+    let opened = objects.open_pieces(frame.object, frame.offset, stored)?;
+    let (mut decompressor, mut plain) = (Decompressor::new()?, PLAIN.lend());
     let content = decompressor.content(objects.algorithm(frame.object), &opened, &mut plain);
     let content = content.map_err(|e| damaged(e.to_string()))?;
     let check = |piece: &Piece<Arc<Target>>| {

@@ -1,9 +1,11 @@
 //! A zstd frame that holds its content as it is: what hardly shrinks is copied, which is ten times as fast as the fastest level that
 //! finds nothing. RFC 8878, sections 3.1.1.1 (the header) and 3.1.1.2 (raw blocks).
 
+use bytes::Bytes;
 use xxhash_rust::xxh64::xxh64;
 
 use super::Content;
+use super::cursor::Cursor;
 
 const MAGIC: u32 = 0xfd2f_b528;
 /// The content's size in eight bytes, a single segment, a checksum.
@@ -34,28 +36,36 @@ pub(super) fn frame(plain: &[u8]) -> Vec<u8> {
 }
 
 /// The content of a frame as [`frame`] makes them, where it stands; `None` for any other. Its checksum is not looked at.
-pub(super) fn content(frame: &[u8]) -> Option<Content<'_>> {
-    let (magic, rest) = frame.split_first_chunk()?;
-    let (descriptor, rest) = rest.split_first()?;
-    let (size, mut rest) = rest.split_first_chunk()?;
-    if u32::from_le_bytes(*magic) != MAGIC || *descriptor != DESCRIPTOR {
+pub(super) fn content(frame: &[Bytes]) -> Option<Content<'_>> {
+    let mut rest = Cursor::new(frame);
+    if u32::from_le_bytes(rest.array()?) != MAGIC || rest.array()? != [DESCRIPTOR] {
         return None;
     }
-    let (mut blocks, mut is_last) = (vec![], false);
+    let size = u64::from_le_bytes(rest.array()?);
+    let (mut content, mut is_last) = (Content::default(), false);
     while !is_last {
-        let ([low, middle, high], after) = rest.split_first_chunk()?;
-        let header = u32::from_le_bytes([*low, *middle, *high, 0]);
+        let [low, middle, high] = rest.array()?;
+        let header = u32::from_le_bytes([low, middle, high, 0]);
         let (kind, length) = (header >> 1 & 0b11, (header >> 3) as usize);
         is_last = header & 1 == 1;
         if kind != RAW || length > BLOCK || (!is_last && length < BLOCK) {
             return None;
         }
-        let (block, after) = after.split_at_checked(length)?;
-        blocks.push(block);
-        rest = after;
+        let mut left = length;
+        while left > 0 {
+            let slice = rest.some(left)?;
+            left -= slice.len();
+            content.extend([slice]);
+        }
     }
-    let content = Content::of_slices(blocks, BLOCK);
-    (rest.len() == 4 && content.size() as u64 == u64::from_le_bytes(*size)).then_some(content)
+    let _checksum: [u8; 4] = rest.array()?;
+    (rest.some(1).is_none() && content.size() as u64 == size).then_some(content)
+}
+
+/// `frame` as it may arrive.
+#[cfg(test)]
+pub(super) fn in_pieces(frame: &[u8], each: usize) -> Vec<Bytes> {
+    frame.chunks(each).map(Bytes::copy_from_slice).collect()
 }
 
 #[cfg(test)]
@@ -91,11 +101,12 @@ mod tests {
                 (prop_oneof![9 => Just(RAW), 1 => 1_u32..4], prop_oneof![Just(BLOCK), 0..300_usize, BLOCK - 1..BLOCK + 2]),
                 1..4,
             ),
+            piece in 1_usize..300_000,
         ) {
             let frame = anybodys(&blocks);
             let mut plain = vec![];
             let read = Decompressor::new().expect("made").decompress(Algorithm::Zstd, &frame, &mut plain);
-            if let (Ok(()), Some(content)) = (read, content(&frame)) {
+            if let (Ok(()), Some(content)) = (read, content(&in_pieces(&frame, piece))) {
                 prop_assert!(content.slices(0, content.size()).collect::<Vec<_>>().concat() == plain);
             }
         }
@@ -109,25 +120,28 @@ mod tests {
             let mut decompressor = Decompressor::new().expect("made");
             decompressor.decompress(Algorithm::Zstd, &frame(&plain), &mut back).expect("a frame");
             assert!(back == plain, "{size}");
-            let framed = frame(&plain);
-            let content = content(&framed).expect("one of ours");
-            assert!(content.slices(0, size).collect::<Vec<_>>().concat() == plain, "{size}");
+            for each in [1, 7, 1000, BLOCK, BLOCK + 16, LARGEST + 1000] {
+                let framed = in_pieces(&frame(&plain), each);
+                let content = content(&framed).expect("one of ours");
+                assert!(content.slices(0, size).collect::<Vec<_>>().concat() == plain, "{size} by {each}");
+            }
         }
     }
 
     #[test]
     fn other_frames_are_not_taken_for_it() {
         let noise: Vec<u8> = (0..300_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13).to_le_bytes()[0]).collect();
-        assert!(content(&zstd::bulk::compress(&noise, 1).expect("compressed")).is_none());
-        let whole = frame(&noise);
+        let is_one = |frame: &[u8]| content(&[Bytes::copy_from_slice(frame)]).is_some();
+        assert!(!is_one(&zstd::bulk::compress(&noise, 1).expect("compressed")));
+        let whole = Bytes::from(frame(&noise));
         for length in 0..whole.len() {
-            assert!(content(&whole[..length]).is_none(), "{length}");
+            assert!(content(&[whole.slice(..length)]).is_none(), "{length}");
         }
-        assert!(content(&[&whole[..], b"x"].concat()).is_none());
+        assert!(!is_one(&[&whole[..], b"x"].concat()));
         for place in [0, 4, 5, 13, 14] {
-            let mut other = whole.clone();
+            let mut other = whole.to_vec();
             other[place] ^= 2;
-            assert!(content(&other).is_none(), "{place}");
+            assert!(!is_one(&other), "{place}");
         }
     }
 
