@@ -100,6 +100,8 @@ impl FromStr for BackupId {
 pub enum RunKind {
     /// Brings a backup back on an instance that waits in its launch hook.
     Restore,
+    /// A backup of an instance that waits in its terminate hook, while clients are still connected.
+    Precopy,
     /// The last backup of an instance that waits in its terminate hook.
     Final,
     /// A scheduled backup of the instance in service.
@@ -107,18 +109,27 @@ pub enum RunKind {
 }
 
 impl RunKind {
+    const ALL: [Self; 4] = [Self::Restore, Self::Precopy, Self::Final, Self::Backup];
+
+    /// What a run of this name does, and what follows the word in it.
+    fn of(name: &str) -> Option<(Self, &str)> {
+        let (word, rest) = name.split_once('-')?;
+        Some((Self::ALL.into_iter().find(|kind| kind.word() == word)?, rest))
+    }
+
     /// The word that run names begin with.
     pub fn word(self) -> &'static str {
         match self {
             Self::Restore => "restore",
+            Self::Precopy => "precopy",
             Self::Final => "final",
             Self::Backup => "backup",
         }
     }
 }
 
-/// `restore-<instance>-<n>`, `final-<instance>-<n>` or `backup-<time>`: names the records of one run and is the comment of its
-/// SSM command, by which the command is found again.
+/// `restore-<instance>-<n>`, `precopy-<instance>-<n>`, `final-<instance>-<n>` or `backup-<time>`: names the records of one run and is the
+/// comment of its SSM command, by which the command is found again.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct RunId(String);
@@ -141,11 +152,7 @@ impl RunId {
 
     /// What this run does.
     pub fn kind(&self) -> RunKind {
-        match self.0.split('-').next() {
-            Some("restore") => RunKind::Restore,
-            Some("final") => RunKind::Final,
-            _ => RunKind::Backup,
-        }
+        RunKind::of(&self.0).map_or(RunKind::Backup, |(kind, _)| kind)
     }
 
     /// Which attempt on its instance this is; `None` for a scheduled backup.
@@ -159,8 +166,7 @@ impl FromStr for RunId {
 
     /// The same rule as the SSM document's `allowedPattern`.
     fn from_str(text: &str) -> Result<Self, BadName> {
-        let rest = ["restore-", "final-", "backup-"].iter().find_map(|p| text.strip_prefix(p));
-        let fits = rest.is_some_and(|rest| {
+        let fits = RunKind::of(text).is_some_and(|(_, rest)| {
             (1..=60).contains(&rest.len())
                 && rest.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         });
@@ -245,8 +251,15 @@ mod tests {
 
     #[test]
     fn a_run_id_tells_kind_and_attempt() {
-        let run = RunId::on_instance(RunKind::Final, "i-0abc", 2);
-        assert_eq!((run.as_str(), run.kind(), run.attempt()), ("final-i-0abc-2", RunKind::Final, Some(2)));
+        for (kind, name) in [
+            (RunKind::Restore, "restore-i-0abc-2"),
+            (RunKind::Precopy, "precopy-i-0abc-2"),
+            (RunKind::Final, "final-i-0abc-2"),
+        ] {
+            let run = RunId::on_instance(kind, "i-0abc", 2);
+            assert_eq!((run.as_str(), run.kind(), run.attempt()), (name, kind, Some(2)));
+            assert_eq!(name.parse(), Ok(run));
+        }
         let run = RunId::scheduled(at("2026-11-21T10:55:00Z"));
         assert_eq!((run.as_str(), run.kind(), run.attempt()), ("backup-20261121t105500z", RunKind::Backup, None));
     }

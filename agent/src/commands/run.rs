@@ -61,7 +61,7 @@ pub async fn run(context: &Context, run: &RunId, watch: &dyn Watch) -> Result<Ou
     let watch = All(vec![watch, &recorder]);
     let patience = match run.kind() {
         RunKind::Restore => context.target.restore.timeout,
-        RunKind::Final | RunKind::Backup => context.target.backup.timeout,
+        RunKind::Precopy | RunKind::Final | RunKind::Backup => context.target.backup.timeout,
     };
     let (state, waiting) =
         (context.state()?, || watch.see(&Progress::stage("waiting for another command on this machine")));
@@ -75,9 +75,9 @@ pub async fn run(context: &Context, run: &RunId, watch: &dyn Watch) -> Result<Ou
     let done = match run.kind() {
         RunKind::Restore => restore_once(context, &state, &claim, &watch).await,
         RunKind::Final => backup_run(context, &claim, Reason::Final, &watch).await,
-        RunKind::Backup => backup_run(context, &claim, Reason::Scheduled, &watch).await,
+        RunKind::Precopy | RunKind::Backup => backup_run(context, &claim, Reason::Scheduled, &watch).await,
     };
-    // The final backup of an instance does not wait for copies of an earlier one.
+    // The final backup of an instance does not wait for copies of an earlier one, nor for a copy of what goes before it.
     drop(lock);
     let done = match done {
         Ok(done) if run.kind() == RunKind::Backup => {

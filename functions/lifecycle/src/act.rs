@@ -123,7 +123,7 @@ impl Actor<'_> {
     async fn send(self, run: &RunId, instance: &str) -> Result<(), ActError> {
         let execution = match run.kind() {
             RunKind::Restore => self.target.restore.timeout,
-            RunKind::Final | RunKind::Backup => self.target.backup.timeout,
+            RunKind::Precopy | RunKind::Final | RunKind::Backup => self.target.backup.timeout,
         };
         let order = Order {
             document: self.group.document.clone(),

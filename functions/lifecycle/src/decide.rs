@@ -3,6 +3,7 @@
 //! The order of the promises decides every case. An instance never gets the address before its data agrees with the backup; the
 //! pointer is taken over before the address moves, so that the old owner cannot publish any more; a terminating owner
 //! loses the address before its final backup, so that nothing is acknowledged after it, unless that backup has the engine refuse writes.
+//! Before it loses it, most of the data is backed up, so that clients are cut off for a short time.
 
 pub mod endpoint;
 mod in_service;

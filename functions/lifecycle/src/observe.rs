@@ -132,10 +132,10 @@ impl Scene {
             member.runs.clear();
         }
         for member in self.members.iter_mut().filter(|m| m.waits()) {
-            let mut runs = repository.runs(&format!("restore-{}-", member.id)).await?;
-            runs.extend(repository.runs(&format!("final-{}-", member.id)).await?);
-            for run in runs {
-                member.runs.extend(read_run(repository, &run, &self.commands).await?);
+            for kind in [RunKind::Restore, RunKind::Precopy, RunKind::Final] {
+                for run in repository.runs(&format!("{}-{}-", kind.word(), member.id)).await? {
+                    member.runs.extend(read_run(repository, &run, &self.commands).await?);
+                }
             }
             member.runs.sort_by_key(|r| r.claim.run.attempt());
         }

@@ -52,7 +52,7 @@ pub struct Member {
     pub online: bool,
     /// The restores that were sent to it, claimed in whichever repository; read only while it waits.
     pub sent: Vec<Command>,
-    /// Its restores and final backups, oldest first.
+    /// Its restores and the backups before its end; those of one kind oldest first.
     pub runs: Vec<Run>,
 }
 

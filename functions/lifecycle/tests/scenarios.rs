@@ -13,13 +13,15 @@ use perennial_shared::repository::Repository;
 use perennial_shared::run::RunError;
 use perennial_shared::settings::{self, EmptyRepository, Engine};
 use perennial_shared::store::faulty::{Fault, FaultyStore};
-use support::{Kind, Rows, World, replacing, serving, serving_reads, state_of, told};
+use support::{Kind, Rows, World, replacing, serving, serving_increments, serving_reads, state_of, told};
 
 for_every_kind! {
     a_dead_instance_comes_back_with_its_data_then_its_address
     a_planned_replacement_refuses_writes_and_loses_nothing
     an_engine_that_refuses_writes_itself_is_read_until_its_successor_serves
     an_address_that_stayed_goes_when_the_final_backup_cannot_be_made
+    clients_stay_until_most_of_the_final_backup_is_made
+    clients_are_cut_off_when_what_goes_before_the_final_backup_comes_to_nothing
     doubled_and_late_events_change_nothing
     a_hook_for_an_instance_that_has_gone_is_left_alone
     an_agent_that_registers_after_minutes_is_waited_for
@@ -117,6 +119,70 @@ async fn an_address_that_stayed_goes_when_the_final_backup_cannot_be_made(kind: 
     assert_eq!(state_of(&world, &old), Some(LifecycleState::TerminatingRetained));
     world.settle().await;
     assert_eq!(world.served(), Some(&Rows::from([1, 2, 3])));
+}
+
+async fn clients_stay_until_most_of_the_final_backup_is_made(kind: Kind) {
+    let mut world = serving_increments(kind).await;
+    let old = world.aws.holder().expect("held");
+    let runs = async |world: &World| {
+        let of = async |kind: &str| world.repository().runs(&format!("{kind}-{old}-")).await.expect("read").len();
+        (of("precopy").await, of("final").await)
+    };
+    world.terminate();
+    let new = world.group_step().expect("a replacement");
+    for _ in 0..2 {
+        world.tick().await;
+        world.write();
+        assert_eq!((world.aws.holder(), runs(&world).await), (Some(old.clone()), (1, 0)), "clients stay");
+    }
+    world.agent(Ok(None)).await;
+    world.write();
+    let acknowledged = world.acknowledged.len();
+    assert_eq!(acknowledged, 7);
+    world.pass(1);
+    world.tick().await;
+    world.write();
+    assert_eq!((world.aws.holder(), runs(&world).await, world.acknowledged.len()), (None, (1, 1), acknowledged));
+    let restored = format!("restore-{new}-");
+    assert!(world.repository().runs(&restored).await.expect("read").is_empty(), "it waits for the final backup");
+    world.settle().await;
+    assert_eq!((world.aws.holder(), world.served()), (Some(new), Some(&world.acknowledged)));
+}
+
+async fn clients_are_cut_off_when_what_goes_before_the_final_backup_comes_to_nothing(kind: Kind) {
+    // Its agent does not answer: neither backup can be made.
+    let mut world = serving_increments(kind).await;
+    let old = world.aws.holder().expect("held");
+    world.terminate();
+    world.aws.state().machines.get_mut(&old).expect("there").online = false;
+    world.tick().await;
+    assert_eq!(world.aws.holder(), None);
+
+    // It fails, once; the final one is made all the same.
+    let mut world = serving_increments(kind).await;
+    world.terminate();
+    world.tick().await;
+    world.agent(Err(failure("EngineFailed"))).await;
+    world.tick().await;
+    assert_eq!(world.aws.holder(), None);
+    world.settle().await;
+    assert_eq!(world.served(), Some(&world.acknowledged));
+
+    // It hangs.
+    let mut world = serving_increments(kind).await;
+    let old = world.aws.holder().expect("held");
+    world.terminate();
+    world.tick().await;
+    world.pass(8 * 3600);
+    world.tick().await;
+    assert_eq!(world.aws.holder(), None);
+    let first = {
+        let all = world.aws.state();
+        all.commands.iter().find(|(_, c)| c.comment == format!("precopy-{old}-1")).expect("sent").1.clone()
+    };
+    assert_eq!((first.status, first.detail.as_str()), (CommandStatus::Failed, "Cancelled"));
+    world.settle().await;
+    assert_eq!(world.served(), Some(&world.acknowledged));
 }
 
 #[tokio::test]

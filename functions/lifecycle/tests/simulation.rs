@@ -82,9 +82,10 @@ fn kind() -> impl Strategy<Value = Kind> {
     prop_oneof![Just(Kind::ElasticIp), Just(Kind::NetworkInterface), Just(Kind::PrivateIp)]
 }
 
-/// By whom writes are refused during a final backup: by taking the address away, or by the engine.
+/// By whom writes are refused during a final backup: by taking the address away, at once or after a backup that went before, or by the
+/// engine.
 fn method() -> impl Strategy<Value = &'static str> {
-    prop_oneof![Just("native"), Just("aof")]
+    prop_oneof![Just("native"), Just("physical"), Just("aof")]
 }
 
 /// A target with or without a replica.

@@ -138,6 +138,11 @@ impl Method {
         }
     }
 
+    /// Whether a backup that follows another stores only what changed since.
+    pub fn makes_increments(self) -> bool {
+        !matches!(self, Self::Native)
+    }
+
     /// Whether a final backup can be made while writes are refused and reads go on. Else clients are cut off before it:
     /// Qdrant has nothing that refuses writes, and a Weaviate that refuses them acknowledges most of a batch without storing it.
     pub fn keeps_reads(self) -> bool {

@@ -1,4 +1,8 @@
 //! An instance in its terminate hook: if it owns the target, its last writes must be in a backup before it goes.
+//!
+//! Where nothing but taking the address away keeps clients from writing, most of the data is backed up before that (live migration calls it
+//! a pre-copy), and clients are cut off only for what changes meanwhile: the final backup is an increment of minutes, whatever the
+//! schedule, and never a base.
 
 use perennial_shared::alert::Kind;
 use perennial_shared::aws::auto_scaling::LifecycleResult::{Abandon, Continue};
@@ -26,11 +30,44 @@ pub(super) fn decide(case: Case, repository: &RepositoryView, member: &Member) -
     if keeps_address(case, member) {
         return final_backup(case, repository, member);
     }
+    let mut ended = vec![];
+    match precopy(case, repository, member) {
+        Precopy::GoesOn(actions) => return actions,
+        Precopy::Ended(cancel) => ended.extend(cancel),
+    }
     // Nothing may be acknowledged any more: the address goes before the backup begins.
-    match case.release_endpoint(member) {
+    ended.extend(match case.release_endpoint(member) {
         Way::Done => writes_go_on(case, member).into_iter().chain(final_backup(case, repository, member)).collect(),
         Way::Wait => vec![case.heartbeat(member)],
         Way::Next(action) => vec![case.heartbeat(member), action],
+    });
+    ended
+}
+
+/// How the backup before the final one stands.
+enum Precopy {
+    /// Clients stay connected.
+    GoesOn(Vec<Action>),
+    /// It is done, or is not waited for; one that is still running is cancelled.
+    Ended(Option<Action>),
+}
+
+/// An ordinary backup of an owner that clients still reach. It promises nothing: one that fails or takes too long is not tried
+/// again, and the final backup has more to do.
+fn precopy(case: Case, repository: &RepositoryView, member: &Member) -> Precopy {
+    let reached = case.world.endpoint.as_ref().and_then(EndpointView::holder) == Some(&*member.id);
+    let is_final = member.runs_of(RunKind::Final).next().is_some();
+    if !reached || is_final || !member.online || !case.target.method.makes_increments() {
+        return Precopy::Ended(None);
+    }
+    let Some(run) = member.runs_of(RunKind::Precopy).next_back() else {
+        return Precopy::GoesOn(vec![case.heartbeat(member), start(repository, member, RunKind::Precopy, 1)]);
+    };
+    match run_state(run, case.world.now, case.final_patience()) {
+        RunState::Claimed | RunState::Running => Precopy::GoesOn(vec![case.heartbeat(member)]),
+        RunState::Unsent => Precopy::GoesOn(vec![case.heartbeat(member), send(run, member)]),
+        RunState::Overdue(_) => Precopy::Ended(cancel(run, member)),
+        RunState::Succeeded(_) | RunState::Failed(_) => Precopy::Ended(None),
     }
 }
 
@@ -69,17 +106,13 @@ fn final_backup(case: Case, repository: &RepositoryView, member: &Member) -> Vec
     let attempt = run.claim.run.attempt().unwrap_or(ATTEMPTS);
     match run_state(run, case.world.now, case.final_patience()) {
         RunState::Claimed | RunState::Running => vec![case.heartbeat(member)],
-        RunState::Unsent if member.online => {
-            vec![case.heartbeat(member), Action::Send { run: run.claim.run.clone(), instance: member.id.clone() }]
-        }
+        RunState::Unsent if member.online => vec![case.heartbeat(member), send(run, member)],
         RunState::Unsent => unreachable(case, member),
         RunState::Succeeded(result) => {
             vec![measure(result), case.complete(member, Continue)]
         }
         RunState::Overdue(why) => {
-            let command =
-                run.command.as_ref().map(|c| Action::Cancel { command: c.id.clone(), instance: member.id.clone() });
-            command.into_iter().chain(failed(case, repository, member, attempt, &overdue(why))).collect()
+            cancel(run, member).into_iter().chain(failed(case, repository, member, attempt, &overdue(why))).collect()
         }
         RunState::Failed(error) => failed(case, repository, member, attempt, &error),
     }
@@ -93,15 +126,26 @@ fn begin(case: Case, repository: &RepositoryView, member: &Member, attempt: u32)
     if !member.online {
         return unreachable(case, member);
     }
-    let start = Start {
-        run: RunId::on_instance(RunKind::Final, &member.id, attempt),
+    vec![case.heartbeat(member), start(repository, member, RunKind::Final, attempt)]
+}
+
+fn start(repository: &RepositoryView, member: &Member, kind: RunKind, attempt: u32) -> Action {
+    Action::Start(Start {
+        run: RunId::on_instance(kind, &member.id, attempt),
         instance: member.id.clone(),
         backup_id: None,
         pointer_version: repository.pointer.version().map(ToString::to_string),
         generation: repository.pointer.pointer().map(|p| p.generation).unwrap_or_default(),
         replace: false,
-    };
-    vec![case.heartbeat(member), Action::Start(start)]
+    })
+}
+
+fn send(run: &Run, member: &Member) -> Action {
+    Action::Send { run: run.claim.run.clone(), instance: member.id.clone() }
+}
+
+fn cancel(run: &Run, member: &Member) -> Option<Action> {
+    run.command.as_ref().map(|c| Action::Cancel { command: c.id.clone(), instance: member.id.clone() })
 }
 
 /// It cannot be asked for a backup. No heartbeat: the hook's own time-out bounds the wait, and its default result (ABANDON) keeps the

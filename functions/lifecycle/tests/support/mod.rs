@@ -119,9 +119,13 @@ impl World {
             }
             Kind::PrivateIp => "kind: private_ip, address: 10.0.1.50",
         };
-        let engine = if method == "aof" { "redis" } else { "weaviate" };
+        let engine = match method {
+            "aof" => "engine: redis, method: aof",
+            "physical" => "engine: weaviate, method: physical, data_dir: /srv/data, service: {docker: weaviate}",
+            _ => "engine: weaviate, method: native",
+        };
         let text = format!(
-            "{{name: docs, engine: {engine}, method: {method}, repository: 's3://bucket/prefix', auto_scaling: {{group: docs}}, \
+            "{{name: docs, {engine}, repository: 's3://bucket/prefix', auto_scaling: {{group: docs}}, \
              endpoint: {{{endpoint}}}, restore: {{empty_repository: allow, attempts: 2}}}}"
         );
         aws.state().now = START;
@@ -599,6 +603,11 @@ pub async fn serving(kind: Kind) -> World {
 /// As [`serving`], of a target whose engine refuses writes during its final backup.
 pub async fn serving_reads(kind: Kind) -> World {
     in_service(World::with_method(kind, "aof")).await
+}
+
+/// As [`serving`], of a target whose backups are increments and whose engine cannot refuse writes.
+pub async fn serving_increments(kind: Kind) -> World {
+    in_service(World::with_method(kind, "physical")).await
 }
 
 async fn in_service(mut world: World) -> World {
