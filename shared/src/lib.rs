@@ -19,7 +19,7 @@
 //! | [`secret`] | the engine's API key, from where the settings say |
 //! | [`function`] | what every Lambda function does at its start and edge |
 //! | [`aws`] | the few AWS calls the core makes, as small traits |
-//! | [`buffers`], [`blocks`] | memory that is used again, small and large |
+//! | [`spare`], [`blocks`] | memory and other things that are used again |
 //!
 //! AWS SDK types stop in [`aws`] and [`store`]: the rest of the crate is ordinary data and decisions.
 
@@ -27,7 +27,6 @@ pub mod alert;
 pub mod archive;
 pub mod aws;
 pub mod blocks;
-pub mod buffers;
 pub mod encryption;
 pub mod event;
 #[cfg(feature = "lambda")]
@@ -41,5 +40,6 @@ pub mod resolve;
 pub mod run;
 pub mod secret;
 pub mod settings;
+pub mod spare;
 pub mod store;
 pub mod verify;

@@ -11,13 +11,12 @@ mod raw;
 pub use content::Content;
 
 use std::io::{Read, Write};
-use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use zstd::zstd_safe::DParameter::{self, ForceIgnoreChecksum};
 
-use crate::buffers::Buffers;
+use crate::spare::{Lent, Spare};
 
 /// A frame is cut once it holds this many bytes.
 pub const TARGET: usize = 1 << 20;
@@ -114,29 +113,21 @@ impl Compressor {
 }
 
 /// What frames are decompressed into.
-pub static PLAIN: Buffers = Buffers::new();
+pub static PLAIN: Spare<Vec<u8>> = Spare::new();
 /// Where frames that came in pieces are put together.
-static WHOLE: Buffers = Buffers::new();
+static WHOLE: Spare<Vec<u8>> = Spare::new();
 
 /// One thread's means of decompressing. Its hundreds of kilobytes of tables are used again after it was dropped.
 pub struct Decompressor {
-    /// Absent only while it is dropped.
-    zstd: Option<zstd::bulk::Decompressor<'static>>,
+    zstd: Lent<zstd::bulk::Decompressor<'static>>,
 }
 
-static IDLE: Mutex<Vec<zstd::bulk::Decompressor<'static>>> = Mutex::new(vec![]);
-
-impl Drop for Decompressor {
-    fn drop(&mut self) {
-        IDLE.lock().unwrap_or_else(PoisonError::into_inner).extend(self.zstd.take());
-    }
-}
+static DECOMPRESSORS: Spare<zstd::bulk::Decompressor<'static>> = Spare::new();
 
 impl Decompressor {
     /// Fails only for want of memory.
     pub fn new() -> std::io::Result<Self> {
-        let idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        Ok(Self { zstd: Some(idle.map_or_else(zstd::bulk::Decompressor::new, Ok)?) })
+        Ok(Self { zstd: DECOMPRESSORS.lend(|_| true, zstd::bulk::Decompressor::new)? })
     }
 
     /// The content of one frame, which is in pieces as it arrived; decompressed into `plain` where it does not stand in the frame as it
@@ -163,7 +154,7 @@ impl Decompressor {
         if let [whole] = frame {
             self.expand(algorithm, whole, plain, unchecked)?;
         } else {
-            let mut whole = WHOLE.lend();
+            let mut whole = WHOLE.buffer();
             for piece in frame {
                 whole.extend_from_slice(piece);
             }
@@ -201,9 +192,8 @@ impl Decompressor {
                 let claimed = zstd::zstd_safe::get_frame_content_size(frame).ok().flatten();
                 let size = claimed.and_then(|size| usize::try_from(size).ok()).filter(|size| *size <= LARGEST);
                 plain.reserve(size.ok_or_else(too_large)?);
-                let zstd = self.zstd.as_mut().ok_or(std::io::ErrorKind::OutOfMemory)?;
-                zstd.set_parameter(checksum)?;
-                zstd.decompress_to_buffer(frame, plain).map(|_| ())
+                self.zstd.set_parameter(checksum)?;
+                self.zstd.decompress_to_buffer(frame, plain).map(|_| ())
             }
         }
     }

@@ -153,7 +153,7 @@ fn check(objects: &Objects, step: &Step, bytes: Bytes) -> Outcome {
         Err(e) => return Outcome::Doubt(e.to_string()),
     };
     let (mut damage, mut chunks) = (vec![], 0);
-    let mut plain = PLAIN.lend();
+    let mut plain = PLAIN.buffer();
     for (frame, pieces) in &step.frames {
         let mut damaged = |why: String| damage.push(plan::damaged(frame, &why));
         let begin = usize::try_from(frame.offset - step.range.start).unwrap_or(usize::MAX);

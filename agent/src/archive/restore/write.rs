@@ -165,7 +165,7 @@ fn place_all(
         why: format!("the frame at {}: {why}", frame.offset),
     };
     let opened = objects.open_pieces(frame.object, frame.offset, stored)?;
-    let (mut decompressor, mut plain) = (Decompressor::new()?, PLAIN.lend());
+    let (mut decompressor, mut plain) = (Decompressor::new()?, PLAIN.buffer());
     let content = decompressor.content(objects.algorithm(frame.object), &opened, &mut plain);
     let content = content.map_err(|e| damaged(e.to_string()))?;
     let check = |piece: &Piece<Arc<Target>>| {

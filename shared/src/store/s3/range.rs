@@ -7,14 +7,16 @@ use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, TryStreamExt};
+use memmap2::MmapMut;
 
 use super::{REPEATS, S3Store, refusal};
-use crate::blocks::Blocks;
+use crate::blocks::Block;
+use crate::spare::Spare;
 use crate::store::{Pieces, Store, StoreError, check_key, parts};
 
 /// Ranges of this size and more are received into memory that is used again; whoever got a smaller one may keep it for long.
 const LARGE: usize = 1 << 20;
-static LARGE_RANGES: Blocks = Blocks::new();
+static LARGE_RANGES: Spare<MmapMut> = Spare::new();
 
 /// A range that is being received.
 struct Receiving<'a> {
@@ -53,7 +55,7 @@ pub(super) async fn whole(store: &S3Store, key: &str, range: Range<u64>) -> Resu
         }
         return Ok(bytes.into());
     }
-    let mut block = LARGE_RANGES.lend(length).map_err(local)?;
+    let mut block = Block::lent(&LARGE_RANGES, length).map_err(local)?;
     let mut filled = 0;
     while let Some(piece) = arriving.try_next().await? {
         block.as_mut()[filled..filled + piece.len()].copy_from_slice(&piece);
