@@ -99,7 +99,7 @@ pub struct Start {
     pub run: RunId,
     /// Instance.
     pub instance: String,
-    /// The backup to restore; `None` for a final backup and for starting empty.
+    /// The backup to restore; `None` for making one and for starting empty.
     pub backup_id: Option<BackupId>,
     /// Version of the pointer on which the decision rests.
     pub pointer_version: Option<String>,
@@ -107,6 +107,20 @@ pub struct Start {
     pub generation: Generation,
     /// Whether what an earlier attempt left may be removed.
     pub replace: bool,
+}
+
+impl Start {
+    /// A backup of the owner, of the target as it stands.
+    fn backup(run: RunId, repository: &RepositoryView, owner: &Member) -> Self {
+        Self {
+            run,
+            instance: owner.id.clone(),
+            backup_id: None,
+            pointer_version: repository.pointer.version().map(ToString::to_string),
+            generation: repository.pointer.pointer().map(|p| p.generation).unwrap_or_default(),
+            replace: false,
+        }
+    }
 }
 
 /// The settings and the world, for the rules.

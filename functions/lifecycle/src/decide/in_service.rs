@@ -25,12 +25,5 @@ pub(super) fn decide(case: Case, repository: &RepositoryView, member: &Member) -
 fn last_minute_backup(case: Case, repository: &RepositoryView, member: &Member) -> Action {
     let second = case.world.now.as_second();
     let at = Timestamp::from_second(second - second.rem_euclid(300)).unwrap_or(case.world.now);
-    Action::Start(Start {
-        run: RunId::scheduled(at),
-        instance: member.id.clone(),
-        backup_id: None,
-        pointer_version: repository.pointer.version().map(ToString::to_string),
-        generation: repository.pointer.pointer().map(|p| p.generation).unwrap_or_default(),
-        replace: false,
-    })
+    Action::Start(Start::backup(RunId::scheduled(at), repository, member))
 }

@@ -130,14 +130,7 @@ fn begin(case: Case, repository: &RepositoryView, member: &Member, attempt: u32)
 }
 
 fn start(repository: &RepositoryView, member: &Member, kind: RunKind, attempt: u32) -> Action {
-    Action::Start(Start {
-        run: RunId::on_instance(kind, &member.id, attempt),
-        instance: member.id.clone(),
-        backup_id: None,
-        pointer_version: repository.pointer.version().map(ToString::to_string),
-        generation: repository.pointer.pointer().map(|p| p.generation).unwrap_or_default(),
-        replace: false,
-    })
+    Action::Start(Start::backup(RunId::on_instance(kind, &member.id, attempt), repository, member))
 }
 
 fn send(run: &Run, member: &Member) -> Action {
