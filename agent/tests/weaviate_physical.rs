@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use support::claim::claim;
 use support::cli::{Machine, PREFIX, Ran};
-use support::data::{fill, id, make_collection, send};
+use support::data::{fill, id, make_collection, object, send, try_send};
 use support::s3::S3;
 use support::weaviate::WeaviateServer;
 use support::writer::{Part, Writer, Written};
@@ -90,6 +91,56 @@ async fn an_instant_of_all_that_is_written_comes_back() {
         assert_eq!(away["objects"].as_array().map(Vec::len), Some(20), "an inactive tenant is in the files");
         assert!(left(&other).is_empty(), "{:?}", left(&other));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_final_backup_leaves_clients_their_reads_where_the_settings_say_so() {
+    let s3 = S3::start();
+    let (server, next) = (WeaviateServer::start("weaviate-0", &s3), WeaviateServer::start("weaviate-0", &s3));
+    tokio::join!(server.wait(), next.wait());
+    make_collection(&server.url(), "Doc", json!({})).await;
+    fill(&server.url(), "Doc", 0..300, json!({})).await;
+    let (me, repository) = ("i-0123456789abcdef0", s3.repository(PREFIX));
+    let keeps = format!("method: physical\nbackup: {{keep_reads: true}}\n{}", server.service());
+    let machine = Machine::new(&s3, &server, &keeps).with("PERENNIAL_INSTANCE_ID", me);
+    machine.run(&["backup", "create"]).exits(0);
+
+    // Clients of single objects: one writes until it is refused, one reads and never is.
+    let writing = tokio::spawn(acknowledged_until_refused(server.url()));
+    let address = format!("{}/v1/objects/Doc/{}", server.url(), id(7));
+    let reading = tokio::spawn(async move {
+        loop {
+            assert_eq!(try_send("GET", &address, None).await.0, 200, "reads go on");
+        }
+    });
+    claim(&repository, "final-i-1-1", me, None, false).await;
+    tokio::task::block_in_place(|| machine.run(&["run", "final-i-1-1"])).exits(0).says("stood still for");
+    let acknowledged = writing.await.expect("it was refused");
+    assert!(!acknowledged.is_empty() && !reading.is_finished());
+    // A second attempt finds a server that refuses already.
+    claim(&repository, "final-i-1-2", me, None, false).await;
+    tokio::task::block_in_place(|| machine.run(&["run", "final-i-1-2"])).exits(0);
+    assert!(!reading.is_finished());
+    reading.abort();
+
+    physical(&s3, &next).run(&["backup", "restore", "--latest", "--replace", "--yes"]).exits(0);
+    for n in (0..300).chain(acknowledged) {
+        let (status, text) = try_send("GET", &format!("{}/v1/objects/Doc/{}", next.url(), id(n)), None).await;
+        assert_eq!(status, 200, "object {n} was acknowledged: {text}");
+    }
+    fill(&next.url(), "Doc", 9000..9010, json!({})).await;
+}
+
+/// Writes objects one by one; the numbers of those that were acknowledged before the first that was refused.
+async fn acknowledged_until_refused(url: String) -> Vec<u64> {
+    for n in 10_000_u64.. {
+        let (status, text) = try_send("POST", &format!("{url}/v1/objects"), Some(object("Doc", n, &json!({})))).await;
+        if status != 200 {
+            assert!(status == 500 && text.contains("read-only"), "{status} {text}");
+            return (10_000..n).collect();
+        }
+    }
+    unreachable!("numbers do not end")
 }
 
 /// Files whose bytes the engine does not change, with their inodes: a name can go to another file.

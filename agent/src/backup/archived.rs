@@ -166,7 +166,8 @@ impl Work<'_> {
         let ready = engine.wait_until_ready(READY.min(self.time_left()));
         alive(self.watch, "waiting for the engine", ready).await?;
         let identity = engine.identity().await?;
-        let refuses = self.wish.reason == Reason::Final && engine.can_refuse_writes();
+        let asked = engine.can_refuse_writes() || self.context.target.backup.keep_reads;
+        let refuses = self.wish.reason == Reason::Final && asked;
         if refuses {
             engine.refuse_writes().await?;
         }

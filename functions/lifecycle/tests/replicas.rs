@@ -126,7 +126,7 @@ async fn a_replica_stands_in_after_a_while_and_the_repository_gets_its_owner_bac
 }
 
 async fn an_owner_that_lives_is_waited_for(kind: Kind) {
-    for world in [serving(kind).await, serving_reads(kind).await] {
+    for world in [serving(kind).await, serving_reads(kind, "aof").await] {
         let mut world = with_replica(world).await;
         world.terminate();
         world.away = true;

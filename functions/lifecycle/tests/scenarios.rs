@@ -13,7 +13,7 @@ use perennial_shared::repository::Repository;
 use perennial_shared::run::RunError;
 use perennial_shared::settings::{self, EmptyRepository, Engine};
 use perennial_shared::store::faulty::{Fault, FaultyStore};
-use support::{Kind, Rows, World, replacing, serving, serving_increments, serving_reads, state_of, told};
+use support::{KEEP_READS, Kind, Rows, World, replacing, serving, serving_increments, serving_reads, state_of, told};
 
 for_every_kind! {
     a_dead_instance_comes_back_with_its_data_then_its_address
@@ -76,49 +76,55 @@ async fn a_planned_replacement_refuses_writes_and_loses_nothing(kind: Kind) {
 }
 
 async fn an_engine_that_refuses_writes_itself_is_read_until_its_successor_serves(kind: Kind) {
-    let mut world = serving_reads(kind).await;
-    let old = world.aws.holder().expect("held");
-    world.terminate();
-    let new = world.group_step().expect("a replacement");
-    world.tick().await;
-    assert_eq!(world.aws.holder(), Some(old.clone()), "reads go on");
-    world.write();
-    assert_eq!(world.acknowledged.len(), 5, "nothing refuses writes before the backup has begun");
-    world.agent(Ok(None)).await;
-    world.write();
-    assert_eq!((world.acknowledged.len(), world.served().is_some()), (5, true), "the engine refuses");
-    assert!(world.aws.holder() == Some(old), "the address stays until the instance goes");
-    world.settle().await;
-    assert_eq!((world.aws.holder(), world.served()), (Some(new), Some(&world.acknowledged)));
+    for method in KEEP_READS {
+        let mut world = serving_reads(kind, method).await;
+        let old = world.aws.holder().expect("held");
+        world.terminate();
+        let new = world.group_step().expect("a replacement");
+        world.tick().await;
+        assert_eq!(world.aws.holder(), Some(old.clone()), "reads go on");
+        world.write();
+        assert_eq!(world.acknowledged.len(), 5, "nothing refuses writes before the backup has begun");
+        world.agent(Ok(None)).await;
+        world.write();
+        assert_eq!((world.acknowledged.len(), world.served().is_some()), (5, true), "the engine refuses");
+        assert!(world.aws.holder() == Some(old), "the address stays until the instance goes");
+        world.settle().await;
+        assert_eq!((world.aws.holder(), world.served()), (Some(new), Some(&world.acknowledged)));
+    }
 }
 
 async fn an_address_that_stayed_goes_when_the_final_backup_cannot_be_made(kind: Kind) {
     // Its agent does not answer.
-    let mut world = serving_reads(kind).await;
-    let old = world.aws.holder().expect("held");
-    world.terminate();
-    world.aws.state().machines.get_mut(&old).expect("there").online = false;
-    world.group_step().expect("a replacement");
-    world.tick().await;
-    world.check().await;
-    assert_eq!(world.aws.holder(), None, "nobody there refuses writes");
-    world.settle().await;
+    for method in KEEP_READS {
+        let mut world = serving_reads(kind, method).await;
+        let old = world.aws.holder().expect("held");
+        world.terminate();
+        world.aws.state().machines.get_mut(&old).expect("there").online = false;
+        world.group_step().expect("a replacement");
+        world.tick().await;
+        world.check().await;
+        assert_eq!(world.aws.holder(), None, "nobody there refuses writes");
+        world.settle().await;
+    }
 
     // It fails as often as it is tried.
-    let mut world = serving_reads(kind).await;
-    let old = world.aws.holder().expect("held");
-    world.terminate();
-    for attempt in 1..=2 {
+    for method in KEEP_READS {
+        let mut world = serving_reads(kind, method).await;
+        let old = world.aws.holder().expect("held");
+        world.terminate();
+        for attempt in 1..=2 {
+            world.tick().await;
+            assert_eq!(world.aws.holder(), Some(old.clone()), "attempt {attempt}");
+            world.agent(Err(failure("EngineFailed"))).await;
+        }
         world.tick().await;
-        assert_eq!(world.aws.holder(), Some(old.clone()), "attempt {attempt}");
-        world.agent(Err(failure("EngineFailed"))).await;
+        assert_eq!(world.aws.holder(), None);
+        world.tick().await;
+        assert_eq!(state_of(&world, &old), Some(LifecycleState::TerminatingRetained));
+        world.settle().await;
+        assert_eq!(world.served(), Some(&Rows::from([1, 2, 3])));
     }
-    world.tick().await;
-    assert_eq!(world.aws.holder(), None);
-    world.tick().await;
-    assert_eq!(state_of(&world, &old), Some(LifecycleState::TerminatingRetained));
-    world.settle().await;
-    assert_eq!(world.served(), Some(&Rows::from([1, 2, 3])));
 }
 
 async fn clients_stay_until_most_of_the_final_backup_is_made(kind: Kind) {

@@ -85,7 +85,7 @@ fn kind() -> impl Strategy<Value = Kind> {
 /// By whom writes are refused during a final backup: by taking the address away, at once or after a backup that went before, or by the
 /// engine.
 fn method() -> impl Strategy<Value = &'static str> {
-    prop_oneof![Just("native"), Just("physical"), Just("aof")]
+    prop_oneof![Just("native"), Just("physical"), Just("read-only"), Just("aof")]
 }
 
 /// A target with or without a replica.

@@ -143,7 +143,7 @@ impl Method {
         !matches!(self, Self::Native)
     }
 
-    /// Whether a final backup can be made while writes are refused and reads go on. Else clients are cut off before it:
+    /// Whether a final backup is made while all writes are refused and reads go on. Else clients are cut off before it:
     /// Qdrant has nothing that refuses writes, and a Weaviate that refuses them acknowledges most of a batch without storing it.
     pub fn keeps_reads(self) -> bool {
         matches!(self, Self::Auto | Self::Rdb | Self::Aof | Self::Both)

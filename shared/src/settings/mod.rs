@@ -102,6 +102,8 @@ pub struct BackupPolicy {
     pub max_age: Duration,
     /// One backup may take this long.
     pub timeout: Duration,
+    /// A final backup leaves clients their reads although the engine does not refuse every write honestly.
+    pub keep_reads: bool,
 }
 
 /// What is done when there is nothing to restore.
@@ -144,5 +146,10 @@ impl Target {
     /// The SSM parameter that holds the settings of the target called `name`.
     pub fn parameter_name(name: &str) -> String {
         format!("/perennial/targets/{name}")
+    }
+
+    /// Whether clients go on reading during a final backup, while the engine refuses writes.
+    pub fn keeps_reads(&self) -> bool {
+        self.method.keeps_reads() || self.backup.keep_reads
     }
 }

@@ -18,7 +18,7 @@ use super::encryption::{self, RawEncryption};
 use super::endpoint::RawEndpoint;
 use super::engine::RawService;
 use super::repository::RawRepository;
-use super::{AutoScaling, BackupPolicy, Checks, EmptyRepository, Engine, RestorePolicy, SecretSource, Target};
+use super::{AutoScaling, BackupPolicy, Checks, EmptyRepository, Engine, Method, RestorePolicy, SecretSource, Target};
 
 /// Settings that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -114,6 +114,8 @@ struct RawAutoScaling {
 struct RawBackup {
     max_age: Option<String>,
     timeout: Option<String>,
+    #[serde(default)]
+    keep_reads: bool,
 }
 
 #[derive(Deserialize, Default)]
@@ -299,7 +301,7 @@ impl Raw {
             encryption: self.encryption.map(|e| e.check(check)).transpose()?,
             auto_scaling: self.auto_scaling.map(|a| a.check(&self.name, check)).transpose()?,
             endpoint: self.endpoint.map(|e| e.check(check)).transpose()?,
-            backup: self.backup.check(check)?,
+            backup: self.backup.check(method, check)?,
             restore: self.restore.check(check)?,
             checks: self.checks.check(check)?,
             name: self.name,
@@ -341,8 +343,14 @@ impl RawAutoScaling {
 }
 
 impl RawBackup {
-    fn check(self, check: &Check) -> Result<BackupPolicy, SettingsError> {
+    fn check(self, method: Method, check: &Check) -> Result<BackupPolicy, SettingsError> {
+        check.that(
+            !self.keep_reads || method == Method::Physical,
+            "backup.keep_reads",
+            "only with `engine: weaviate` and `method: physical`: Redis keeps reads anyhow, nothing else can",
+        )?;
         Ok(BackupPolicy {
+            keep_reads: self.keep_reads,
             max_age: check.duration("backup.max_age", self.max_age.as_ref(), "26h", "1m", "8784h")?,
             timeout: check.duration("backup.timeout", self.timeout.as_ref(), "2h", "10s", "48h")?,
         })
@@ -535,6 +543,7 @@ checks: {min_free_disk_gib: 20, min_free_memory_percent: 10, max_load_per_cpu: 2
             ("attempts: 3", "attempts: many", "restore.attempts", "expected u32"),
             ("attempts: 3", "atempts: 3", "restore.atempts", "unknown field"),
             ("backup: {", "backups: {", "backups", "unknown field"),
+            ("backup: {", "backup: {keep_reads: true, ", "backup.keep_reads", "method: physical"),
         ];
         for (old, new, key, allowed) in rows {
             assert!(FULL.contains(old), "{old}");

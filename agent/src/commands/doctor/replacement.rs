@@ -14,6 +14,11 @@ pub(super) fn check(target: &Target) -> Option<Check> {
         _ if target.method.keeps_reads() => {
             Check::good(NAME, "the engine refuses writes before the final backup, and answers reads")
         }
+        _ if target.backup.keep_reads => Check::warning(
+            NAME,
+            "the final backup sets Weaviate's shards READONLY and leaves clients their reads (`backup.keep_reads`): of a batch that is written \
+             meanwhile the first object is refused, and the others are acknowledged and lost. Stop writers before you replace the instance",
+        ),
         Some(_) => Check::good(NAME, "clients are cut off before the final backup: their address is taken away"),
         None => Check::warning(
             NAME,
@@ -45,5 +50,7 @@ mod tests {
         assert_eq!(found("weaviate", group), Some(Found::Warning));
         assert_eq!(found("qdrant", &format!("{group}{endpoint}")), Some(Found::Good));
         assert_eq!(found("redis", group), Some(Found::Good));
+        let keeps = ", method: physical, backup: {keep_reads: true}";
+        assert_eq!(found("weaviate", &format!("{group}{endpoint}{keeps}")), Some(Found::Warning));
     }
 }

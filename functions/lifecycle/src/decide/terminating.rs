@@ -76,14 +76,14 @@ fn precopy(case: Case, repository: &RepositoryView, member: &Member) -> Precopy 
 fn keeps_address(case: Case, member: &Member) -> bool {
     let made = |run: &Run| matches!(run_state(run, case.world.now, case.final_patience()), RunState::Succeeded(_));
     let last = member.runs_of(RunKind::Final).next_back();
-    case.target.method.keeps_reads() && (must_be_waited_for(case, member) || last.is_some_and(made))
+    case.target.keeps_reads() && (must_be_waited_for(case, member) || last.is_some_and(made))
 }
 
 /// Tells a person that nothing refuses writes: the engine cannot, and there is no address that could be taken away. The backup is made
 /// all the same: without it more would be lost.
 fn writes_go_on(case: Case, member: &Member) -> Option<Action> {
     let why = match &case.world.endpoint {
-        _ if case.target.method.keeps_reads() => return None,
+        _ if case.target.keeps_reads() => return None,
         None => "the settings have no endpoint".to_owned(),
         Some(EndpointView::Wrong(why)) => why.clone(),
         Some(_) => return None,
@@ -98,7 +98,7 @@ fn writes_go_on(case: Case, member: &Member) -> Option<Action> {
 pub(super) fn may_acknowledge(case: Case, owner: &Member) -> bool {
     let holds = case.world.endpoint.as_ref().and_then(|e| e.holder()) == Some(&*owner.id);
     let leaving = owner.alive && owner.state == LifecycleState::TerminatingWait;
-    case.target.method.keeps_reads() && leaving && holds && !keeps_address(case, owner)
+    case.target.keeps_reads() && leaving && holds && !keeps_address(case, owner)
 }
 
 fn final_backup(case: Case, repository: &RepositoryView, member: &Member) -> Vec<Action> {

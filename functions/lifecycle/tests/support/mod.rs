@@ -122,6 +122,9 @@ impl World {
         let engine = match method {
             "aof" => "engine: redis, method: aof",
             "physical" => "engine: weaviate, method: physical, data_dir: /srv/data, service: {docker: weaviate}",
+            "read-only" => {
+                "engine: weaviate, method: physical, data_dir: /srv/data, service: {docker: weaviate}, backup: {keep_reads: true}"
+            }
             _ => "engine: weaviate, method: native",
         };
         let text = format!(
@@ -395,7 +398,7 @@ impl World {
 
     async fn back_up(&mut self, claim: &Claim, death: Option<Death>) -> bool {
         let (repository, me) = (self.repository(), claim.instance.as_str());
-        if claim.run.kind() == RunKind::Final && self.target.method.keeps_reads() {
+        if claim.run.kind() == RunKind::Final && self.target.keeps_reads() {
             self.refusing.insert(me.into());
         }
         let pointer = repository.pointer().await.expect("read");
@@ -600,9 +603,12 @@ pub async fn serving(kind: Kind) -> World {
     in_service(World::new(kind)).await
 }
 
+/// Methods whose final backups have the engine refuse writes: Redis's, and Weaviate's where the settings ask for it.
+pub const KEEP_READS: [&str; 2] = ["aof", "read-only"];
+
 /// As [`serving`], of a target whose engine refuses writes during its final backup.
-pub async fn serving_reads(kind: Kind) -> World {
-    in_service(World::with_method(kind, "aof")).await
+pub async fn serving_reads(kind: Kind, method: &str) -> World {
+    in_service(World::with_method(kind, method)).await
 }
 
 /// As [`serving`], of a target whose backups are increments and whose engine cannot refuse writes.
