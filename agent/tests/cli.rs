@@ -17,8 +17,7 @@ use support::weaviate::WeaviateServer;
 #[tokio::test]
 async fn from_an_empty_database_to_a_restored_one() {
     let mut s3 = S3::start();
-    let (mut old, new) = (WeaviateServer::start("weaviate-0", &s3), WeaviateServer::start("weaviate-0", &s3));
-    tokio::join!(old.wait(), new.wait());
+    let (mut old, new) = WeaviateServer::two(&s3).await;
     let (machine, scratch) = (Machine::new(&s3, &old, ""), Machine::new(&s3, &new, ""));
 
     before_the_first_backup(&machine);

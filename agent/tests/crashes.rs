@@ -23,8 +23,7 @@ const OF_A_RESTORE: [&str; 5] =
 #[tokio::test]
 async fn killed_at_every_step_of_a_backup() {
     let s3 = S3::start();
-    let (server, other) = (WeaviateServer::start("weaviate-0", &s3), WeaviateServer::start("weaviate-0", &s3));
-    tokio::join!(server.wait(), other.wait());
+    let (server, other) = WeaviateServer::two(&s3).await;
     let (machine, scratch) = (Machine::new(&s3, &server, ""), Machine::new(&s3, &other, ""));
     make_collection(&server.url(), "Doc", json!({})).await;
     fill(&server.url(), "Doc", 0..100, json!({})).await;

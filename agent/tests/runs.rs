@@ -34,8 +34,7 @@ async fn take_over(repository: &Repository, generation: u32) {
 #[tokio::test]
 async fn the_life_of_an_instance() {
     let s3 = S3::start();
-    let (server, next) = (WeaviateServer::start("weaviate-0", &s3), WeaviateServer::start("weaviate-0", &s3));
-    tokio::join!(server.wait(), next.wait());
+    let (server, next) = WeaviateServer::two(&s3).await;
     let group = "auto_scaling: {group: docs}\nrestore: {empty_repository: allow}";
     let machine = Machine::new(&s3, &server, group).with("PERENNIAL_INSTANCE_ID", ME);
     let repository = s3.repository(PREFIX);

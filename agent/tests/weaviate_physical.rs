@@ -96,8 +96,7 @@ async fn an_instant_of_all_that_is_written_comes_back() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_final_backup_leaves_clients_their_reads_where_the_settings_say_so() {
     let s3 = S3::start();
-    let (server, next) = (WeaviateServer::start("weaviate-0", &s3), WeaviateServer::start("weaviate-0", &s3));
-    tokio::join!(server.wait(), next.wait());
+    let (server, next) = WeaviateServer::two(&s3).await;
     make_collection(&server.url(), "Doc", json!({})).await;
     fill(&server.url(), "Doc", 0..300, json!({})).await;
     let (me, repository) = ("i-0123456789abcdef0", s3.repository(PREFIX));
@@ -107,21 +106,18 @@ async fn a_final_backup_leaves_clients_their_reads_where_the_settings_say_so() {
 
     // Clients of single objects: one writes until it is refused, one reads and never is.
     let writing = tokio::spawn(acknowledged_until_refused(server.url()));
-    let address = format!("{}/v1/objects/Doc/{}", server.url(), id(7));
-    let reading = tokio::spawn(async move {
-        loop {
-            assert_eq!(try_send("GET", &address, None).await.0, 200, "reads go on");
-        }
-    });
+    let told = Arc::new(AtomicBool::new(false));
+    let reading = tokio::spawn(read(server.url(), Arc::clone(&told)));
     claim(&repository, "final-i-1-1", me, None, false).await;
     tokio::task::block_in_place(|| machine.run(&["run", "final-i-1-1"])).exits(0).says("stood still for");
     let acknowledged = writing.await.expect("it was refused");
-    assert!(!acknowledged.is_empty() && !reading.is_finished());
+    assert!(!acknowledged.is_empty() && !reading.is_finished(), "reads go on");
     // A second attempt finds a server that refuses already.
     claim(&repository, "final-i-1-2", me, None, false).await;
     tokio::task::block_in_place(|| machine.run(&["run", "final-i-1-2"])).exits(0);
-    assert!(!reading.is_finished());
-    reading.abort();
+    assert!(!reading.is_finished(), "reads go on");
+    told.store(true, Ordering::Relaxed);
+    assert!(reading.await.expect("every read was answered") > 0);
 
     physical(&s3, &next).run(&["backup", "restore", "--latest", "--replace", "--yes"]).exits(0);
     for n in (0..300).chain(acknowledged) {
@@ -302,8 +298,7 @@ async fn read(url: String, told: Arc<AtomicBool>) -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_final_backup_has_all_that_clients_were_told_before_they_were_cut_off() {
     let s3 = S3::start();
-    let (server, next) = (WeaviateServer::start("weaviate-0", &s3), WeaviateServer::start("weaviate-0", &s3));
-    tokio::join!(server.wait(), next.wait());
+    let (server, next) = WeaviateServer::two(&s3).await;
     make_collection(&server.url(), "Doc", json!({})).await;
     fill(&server.url(), "Doc", 0..200, json!({})).await;
     make_collection(&server.url(), "Busy", json!({})).await;
@@ -313,18 +308,7 @@ async fn a_final_backup_has_all_that_clients_were_told_before_they_were_cut_off(
         let more = format!("method: physical\n{}\nauto_scaling: {{group: docs}}", server.service());
         Machine::new(&s3, server, &more).with("PERENNIAL_INSTANCE_ID", me)
     };
-    let claim = perennial_shared::run::Claim {
-        run: "final-i-1-1".parse().expect("a run"),
-        target: "docs".into(),
-        instance: me.into(),
-        backup_id: None,
-        pointer_version: None,
-        generation: perennial_shared::id::Generation::default(),
-        replace: false,
-        claimed_at: Timestamp::now(),
-        nonce: String::new(),
-    };
-    repository.claim(&claim).await.expect("claimed");
+    claim(&repository, "final-i-1-1", me, None, false).await;
     // Clients are cut off: without them, and with the address gone, nothing refuses the next write.
     let writer = Writer::start(&server.url(), Part { collection: "Busy", tenant: None });
     writer.more(50).await;

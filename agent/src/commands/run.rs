@@ -59,10 +59,7 @@ pub async fn run(context: &Context, run: &RunId, watch: &dyn Watch) -> Result<Ou
     let started_at = Timestamp::now();
     let recorder = Recorder::start(context.repository.clone(), run.clone());
     let watch = All(vec![watch, &recorder]);
-    let patience = match run.kind() {
-        RunKind::Restore => context.target.restore.timeout,
-        RunKind::Precopy | RunKind::Final | RunKind::Backup => context.target.backup.timeout,
-    };
+    let patience = context.target.timeout_of(run.kind());
     let (state, waiting) =
         (context.state()?, || watch.see(&Progress::stage("waiting for another command on this machine")));
     let _run = state.lock_run(run, patience, waiting).await?;

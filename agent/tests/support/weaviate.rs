@@ -50,6 +50,13 @@ impl WeaviateServer {
         server
     }
 
+    /// Two of one host name, ready: what one had is restored on the other.
+    pub async fn two(s3: &S3) -> (Self, Self) {
+        let two = (Self::start("weaviate-0", s3), Self::start("weaviate-0", s3));
+        tokio::join!(two.0.wait(), two.1.wait());
+        two
+    }
+
     /// Waits until it is ready.
     pub async fn wait(&self) {
         let ready = self.engine().wait_until_ready(Duration::from_secs(90)).await;

@@ -8,7 +8,7 @@ use perennial_shared::aws::auto_scaling::LifecycleAction;
 use perennial_shared::aws::sns::SnsApi;
 use perennial_shared::aws::ssm::Order;
 use perennial_shared::aws::{AwsError, AwsErrorKind};
-use perennial_shared::id::{BackupId, Generation, RunId, RunKind};
+use perennial_shared::id::{BackupId, Generation, RunId};
 use perennial_shared::metrics;
 use perennial_shared::pointer::{Pointer, PointerState, nonce};
 use perennial_shared::repository::{Claimed, PointerError, Repository, RepositoryError};
@@ -121,16 +121,12 @@ impl Actor<'_> {
     }
 
     async fn send(self, run: &RunId, instance: &str) -> Result<(), ActError> {
-        let execution = match run.kind() {
-            RunKind::Restore => self.target.restore.timeout,
-            RunKind::Precopy | RunKind::Final | RunKind::Backup => self.target.backup.timeout,
-        };
         let order = Order {
             document: self.group.document.clone(),
             instance: instance.into(),
             target: self.target.name.clone(),
             run: run.clone(),
-            execution,
+            execution: self.target.timeout_of(run.kind()),
             delivery: DELIVERY,
         };
         let command = self.services.ssm.send(&order).await?;

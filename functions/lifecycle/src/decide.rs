@@ -19,8 +19,8 @@ use perennial_shared::run::RunResult;
 use perennial_shared::settings::{AutoScaling, Target};
 
 use self::endpoint::Step;
-use crate::run_state::Patience;
-use crate::world::{Member, RepositoryView, Returning, StandIn, Wait, World};
+use crate::run_state::{Patience, RunState, run_state};
+use crate::world::{EndpointView, Member, RepositoryView, Returning, Run, StandIn, Wait, World};
 
 /// One thing to do. Each may be repeated without harm.
 #[derive(Debug, Clone, PartialEq)]
@@ -90,6 +90,18 @@ pub enum Action {
         /// Their values.
         values: Vec<(Metric, f64)>,
     },
+}
+
+impl Action {
+    /// Sends the command of a run that a member waits for.
+    fn send(run: &Run, member: &Member) -> Self {
+        Self::Send { run: run.claim.run.clone(), instance: member.id.clone() }
+    }
+
+    /// Stops the command of a run, if one was sent.
+    fn cancel(run: &Run, member: &Member) -> Option<Self> {
+        run.command.as_ref().map(|c| Self::Cancel { command: c.id.clone(), instance: member.id.clone() })
+    }
 }
 
 /// A run to claim.
@@ -233,12 +245,15 @@ impl<'a> Case<'a> {
         self.world.members.iter().find(|m| m.id == id)
     }
 
-    pub(crate) fn restore_patience(self) -> Patience {
-        Patience { timeout: self.target.restore.timeout, stalled_after: self.target.restore.stalled_after }
+    /// Whether clients reach this member, or may still or already, at the address.
+    pub(crate) fn has_address(self, member: &Member) -> bool {
+        self.world.endpoint.as_ref().and_then(EndpointView::holder) == Some(&*member.id)
     }
 
-    pub(crate) fn final_patience(self) -> Patience {
-        Patience { timeout: self.target.backup.timeout, stalled_after: self.target.restore.stalled_after }
+    /// How a run stands.
+    pub(crate) fn state_of(self, run: &Run) -> RunState<'_> {
+        let timeout = self.target.timeout_of(run.claim.run.kind());
+        run_state(run, self.world.now, Patience { timeout, stalled_after: self.target.restore.stalled_after })
     }
 }
 

@@ -13,6 +13,8 @@ mod repository;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::id::RunKind;
+
 pub use archive::{ArchiveSettings, Commands, UploadSettings};
 pub use encryption::{EncryptionSettings, KeySettings, TokenSource, VaultSettings};
 pub use endpoint::{ElasticIp, Endpoint, NetworkInterface, WhichInterface};
@@ -146,6 +148,14 @@ impl Target {
     /// The SSM parameter that holds the settings of the target called `name`.
     pub fn parameter_name(name: &str) -> String {
         format!("/perennial/targets/{name}")
+    }
+
+    /// How long a run may take.
+    pub fn timeout_of(&self, kind: RunKind) -> Duration {
+        match kind {
+            RunKind::Restore => self.restore.timeout,
+            RunKind::Precopy | RunKind::Final | RunKind::Backup => self.backup.timeout,
+        }
     }
 
     /// Whether clients go on reading during a final backup, while the engine refuses writes.

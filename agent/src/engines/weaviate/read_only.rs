@@ -3,8 +3,8 @@
 //! Reads, counts and searches go on. A single write is answered 500. A batch is answered 200 with an error for its first object of
 //! each shard and SUCCESS for all others, of which none is stored (1.39.0, `shard_write_batch_objects.go`: one error for the batch is
 //! returned as the first object's). A new collection can still be made, a tenant added or activated, and these take writes. So this
-//! does not keep clients from losing what was acknowledged: they are cut off before a final backup, and this tells a last one that is
-//! not. Nothing of it survives a restart.
+//! does not keep clients of batches from losing what was acknowledged: they are cut off before a final backup, and this tells a last one
+//! that is not; with `backup.keep_reads` nobody is cut off. Nothing of it survives a restart.
 
 use serde::Deserialize;
 use serde_json::json;

@@ -12,7 +12,7 @@ use perennial_shared::settings::EmptyRepository;
 
 use super::endpoint::Way;
 use super::{Action, Case, Start, dated, stand_in_lines, terminating};
-use crate::run_state::{RunState, run_state};
+use crate::run_state::RunState;
 use crate::world::{EndpointView, Member, RepositoryView, Run};
 
 /// Launches given up within [`BREAKER_WINDOW`] after which the next one is kept instead of replaced: together three failures.
@@ -117,11 +117,9 @@ fn restore(case: Case, repository: &RepositoryView, member: &Member) -> Vec<Acti
         return replaced(case, member, &command.comment);
     }
     let Some(run) = member.runs_of(RunKind::Restore).next_back() else { return begin(case, repository, member) };
-    match run_state(run, case.world.now, case.restore_patience()) {
+    match case.state_of(run) {
         RunState::Claimed | RunState::Running => vec![case.heartbeat(member)],
-        RunState::Unsent if member.online => {
-            vec![case.heartbeat(member), Action::Send { run: run.claim.run.clone(), instance: member.id.clone() }]
-        }
+        RunState::Unsent if member.online => vec![case.heartbeat(member), Action::send(run, member)],
         RunState::Unsent => wait_for_agent(case, repository, member),
         RunState::Succeeded(_)
             if run.claim.pointer_version.as_deref()
@@ -132,10 +130,8 @@ fn restore(case: Case, repository: &RepositoryView, member: &Member) -> Vec<Acti
         // The predecessor published meanwhile: its newer backup is the one to have.
         RunState::Succeeded(_) => claim(case, repository, member, &[]),
         RunState::Overdue(why) => {
-            let cancel =
-                run.command.as_ref().map(|c| Action::Cancel { command: c.id.clone(), instance: member.id.clone() });
             let error = RunError { code: "Overdue".into(), message: why };
-            cancel.into_iter().chain(failed(case, repository, member, &error)).collect()
+            Action::cancel(run, member).into_iter().chain(failed(case, repository, member, &error)).collect()
         }
         RunState::Failed(error) => failed(case, repository, member, &error),
     }
@@ -205,7 +201,7 @@ fn choose(case: Case, resolution: &Resolution, refused: &[&BackupId]) -> Option<
 fn failed(case: Case, repository: &RepositoryView, member: &Member, error: &RunError) -> Vec<Action> {
     let failures: Vec<(&Run, RunError)> = member
         .runs_of(RunKind::Restore)
-        .filter_map(|run| match run_state(run, case.world.now, case.restore_patience()) {
+        .filter_map(|run| match case.state_of(run) {
             RunState::Failed(error) => Some((run, error)),
             RunState::Overdue(why) => Some((run, RunError { code: "Overdue".into(), message: why })),
             _ => None,

@@ -13,7 +13,7 @@ use perennial_shared::run::{RunError, RunResult};
 
 use super::endpoint::Way;
 use super::{Action, Case, Start, dated};
-use crate::run_state::{RunState, run_state};
+use crate::run_state::RunState;
 use crate::world::{EndpointView, Member, RepositoryView, Run};
 
 /// Final backups tried before the instance is kept for a person.
@@ -30,18 +30,17 @@ pub(super) fn decide(case: Case, repository: &RepositoryView, member: &Member) -
     if keeps_address(case, member) {
         return final_backup(case, repository, member);
     }
-    let mut ended = vec![];
-    match precopy(case, repository, member) {
+    let cancelled = match precopy(case, repository, member) {
         Precopy::GoesOn(actions) => return actions,
-        Precopy::Ended(cancel) => ended.extend(cancel),
-    }
+        Precopy::Ended(cancelled) => cancelled,
+    };
     // Nothing may be acknowledged any more: the address goes before the backup begins.
-    ended.extend(match case.release_endpoint(member) {
+    let next = match case.release_endpoint(member) {
         Way::Done => writes_go_on(case, member).into_iter().chain(final_backup(case, repository, member)).collect(),
         Way::Wait => vec![case.heartbeat(member)],
         Way::Next(action) => vec![case.heartbeat(member), action],
-    });
-    ended
+    };
+    cancelled.into_iter().chain(next).collect()
 }
 
 /// How the backup before the final one stands.
@@ -55,18 +54,17 @@ enum Precopy {
 /// An ordinary backup of an owner that clients still reach. It promises nothing: one that fails or takes too long is not tried
 /// again, and the final backup has more to do.
 fn precopy(case: Case, repository: &RepositoryView, member: &Member) -> Precopy {
-    let reached = case.world.endpoint.as_ref().and_then(EndpointView::holder) == Some(&*member.id);
     let is_final = member.runs_of(RunKind::Final).next().is_some();
-    if !reached || is_final || !member.online || !case.target.method.makes_increments() {
+    if !case.has_address(member) || is_final || !member.online || !case.target.method.makes_increments() {
         return Precopy::Ended(None);
     }
     let Some(run) = member.runs_of(RunKind::Precopy).next_back() else {
         return Precopy::GoesOn(vec![case.heartbeat(member), start(repository, member, RunKind::Precopy, 1)]);
     };
-    match run_state(run, case.world.now, case.final_patience()) {
+    match case.state_of(run) {
         RunState::Claimed | RunState::Running => Precopy::GoesOn(vec![case.heartbeat(member)]),
-        RunState::Unsent => Precopy::GoesOn(vec![case.heartbeat(member), send(run, member)]),
-        RunState::Overdue(_) => Precopy::Ended(cancel(run, member)),
+        RunState::Unsent => Precopy::GoesOn(vec![case.heartbeat(member), Action::send(run, member)]),
+        RunState::Overdue(_) => Precopy::Ended(Action::cancel(run, member)),
         RunState::Succeeded(_) | RunState::Failed(_) => Precopy::Ended(None),
     }
 }
@@ -74,7 +72,7 @@ fn precopy(case: Case, repository: &RepositoryView, member: &Member) -> Precopy 
 /// Whether clients may go on reading where they are: the final backup has the engine itself refuse writes before it begins. That
 /// holds only while the backup is made or has been; when it cannot be, nobody refuses, and what is written then would be lost.
 fn keeps_address(case: Case, member: &Member) -> bool {
-    let made = |run: &Run| matches!(run_state(run, case.world.now, case.final_patience()), RunState::Succeeded(_));
+    let made = |run: &Run| matches!(case.state_of(run), RunState::Succeeded(_));
     let last = member.runs_of(RunKind::Final).next_back();
     case.target.keeps_reads() && (must_be_waited_for(case, member) || last.is_some_and(made))
 }
@@ -96,24 +94,24 @@ fn writes_go_on(case: Case, member: &Member) -> Option<Action> {
 /// Whether clients can still reach this owner and nobody has its engine refuse writes: its address, which stayed for the final backup,
 /// is on its way out.
 pub(super) fn may_acknowledge(case: Case, owner: &Member) -> bool {
-    let holds = case.world.endpoint.as_ref().and_then(|e| e.holder()) == Some(&*owner.id);
     let leaving = owner.alive && owner.state == LifecycleState::TerminatingWait;
-    case.target.keeps_reads() && leaving && holds && !keeps_address(case, owner)
+    case.target.keeps_reads() && leaving && case.has_address(owner) && !keeps_address(case, owner)
 }
 
 fn final_backup(case: Case, repository: &RepositoryView, member: &Member) -> Vec<Action> {
     let Some(run) = member.runs_of(RunKind::Final).next_back() else { return begin(case, repository, member, 1) };
     let attempt = run.claim.run.attempt().unwrap_or(ATTEMPTS);
-    match run_state(run, case.world.now, case.final_patience()) {
+    match case.state_of(run) {
         RunState::Claimed | RunState::Running => vec![case.heartbeat(member)],
-        RunState::Unsent if member.online => vec![case.heartbeat(member), send(run, member)],
+        RunState::Unsent if member.online => vec![case.heartbeat(member), Action::send(run, member)],
         RunState::Unsent => unreachable(case, member),
         RunState::Succeeded(result) => {
             vec![measure(result), case.complete(member, Continue)]
         }
-        RunState::Overdue(why) => {
-            cancel(run, member).into_iter().chain(failed(case, repository, member, attempt, &overdue(why))).collect()
-        }
+        RunState::Overdue(why) => Action::cancel(run, member)
+            .into_iter()
+            .chain(failed(case, repository, member, attempt, &overdue(why)))
+            .collect(),
         RunState::Failed(error) => failed(case, repository, member, attempt, &error),
     }
 }
@@ -131,14 +129,6 @@ fn begin(case: Case, repository: &RepositoryView, member: &Member, attempt: u32)
 
 fn start(repository: &RepositoryView, member: &Member, kind: RunKind, attempt: u32) -> Action {
     Action::Start(Start::backup(RunId::on_instance(kind, &member.id, attempt), repository, member))
-}
-
-fn send(run: &Run, member: &Member) -> Action {
-    Action::Send { run: run.claim.run.clone(), instance: member.id.clone() }
-}
-
-fn cancel(run: &Run, member: &Member) -> Option<Action> {
-    run.command.as_ref().map(|c| Action::Cancel { command: c.id.clone(), instance: member.id.clone() })
 }
 
 /// It cannot be asked for a backup. No heartbeat: the hook's own time-out bounds the wait, and its default result (ABANDON) keeps the
@@ -184,7 +174,7 @@ pub(super) fn must_be_waited_for(case: Case, owner: &Member) -> bool {
     }
     let Some(run) = owner.runs_of(RunKind::Final).next_back() else { return true };
     let last = run.claim.run.attempt().unwrap_or(ATTEMPTS) >= ATTEMPTS;
-    match run_state(run, case.world.now, case.final_patience()) {
+    match case.state_of(run) {
         RunState::Succeeded(_) => false,
         RunState::Failed(_) | RunState::Overdue(_) => !last,
         RunState::Claimed | RunState::Unsent | RunState::Running => true,
